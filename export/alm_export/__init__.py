@@ -1,0 +1,1 @@
+"""Components as ONNX graphs, targets, and the `alm-export` command."""

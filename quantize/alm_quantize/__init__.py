@@ -1,0 +1,1 @@
+"""Quantization schemes and the quality gate."""

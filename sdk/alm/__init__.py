@@ -1,0 +1,1 @@
+"""Audio-language models on the device in your hand."""

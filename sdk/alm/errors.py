@@ -1,0 +1,43 @@
+"""Every error a user can meet. Each message says what was found, what was expected and what to do."""
+
+from __future__ import annotations
+
+
+class AlmError(Exception):
+    """Base of all errors raised on purpose by this project."""
+
+
+class PackageError(AlmError):
+    """A package file is damaged, altered, unsafe or of an unknown schema."""
+
+
+class AudioError(AlmError):
+    """A recording cannot be used: not audio, empty, not finite, or beyond a stated limit."""
+
+
+class PromptError(AlmError):
+    """A question cannot be used: empty, too long, or of a kind that the model does not take."""
+
+
+class CheckpointError(AlmError):
+    """A checkpoint is unsafe, incomplete or belongs to another model."""
+
+
+class ExportError(AlmError):
+    """A package could not be made."""
+
+
+class QualityError(ExportError):
+    """Quantization cost more quality than the stated budget allows."""
+
+
+class ParityError(AlmError):
+    """A stage computes something else than the golden self-test says."""
+
+
+class EngineError(AlmError):
+    """An engine failed to load or to run a component."""
+
+
+class DependencyError(AlmError):
+    """An optional dependency is missing; the message names the extra that brings it."""

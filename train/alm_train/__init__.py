@@ -1,0 +1,1 @@
+"""PyTorch modules, checkpoints, data, recipes and the training loop."""

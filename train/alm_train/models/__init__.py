@@ -1,0 +1,1 @@
+"""The model families as plain PyTorch modules: one file, one family."""
