@@ -1,0 +1,85 @@
+"""What an engine must offer: graphs that map arrays to arrays, and a decoder that keeps its KV cache inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alm.package import Package
+
+Array = NDArray[Any]
+Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+
+
+@runtime_checkable
+class Graph(Protocol):
+    """One loaded component. Safe to call from several threads at once."""
+
+    def run(self, outputs: Sequence[str], **inputs: Array) -> dict[str, Array]:
+        """Compute the named outputs of the graph for the named inputs; other outputs are not computed."""
+        ...
+
+
+@runtime_checkable
+class KVCache(Protocol):
+    """The keys and values of one sequence. One thread uses one cache at a time; forks are independent."""
+
+    @property
+    def length(self) -> int:
+        """Positions held so far."""
+        ...
+
+    @property
+    def capacity(self) -> int:
+        """The most positions this cache can hold."""
+        ...
+
+    def append(self, embeddings: Float32) -> Float32:
+        """Run the decoder on `embeddings` (T, width), T >= 1, at positions length .. length + T - 1.
+
+        Returns the logits (vocabulary,) of the last of them. EngineError when T passes the capacity.
+        """
+        ...
+
+    def rewind(self, length: int) -> None:
+        """Forget every position from `length` on."""
+        ...
+
+    def fork(self) -> KVCache:
+        """An independent cache that holds the same positions; appending to one leaves the other as it is."""
+        ...
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """A language model together with its token embedding. Safe to use from several threads at once."""
+
+    def new_cache(self) -> KVCache:
+        """An empty cache with room for the model's `max_positions`."""
+        ...
+
+    def embed(self, ids: Int64) -> Float32:
+        """The embeddings (T, width) of the token ids (T,)."""
+        ...
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Loads components of a package. The package must stay open as long as what was loaded from it is used."""
+
+    @property
+    def name(self) -> str:
+        """The name under which manifests ask for this engine."""
+        ...
+
+    def load_graph(self, package: Package, component: str) -> Graph:
+        """Load one component by its manifest name; EngineError when it cannot run here."""
+        ...
+
+    def load_decoder(self, package: Package) -> Decoder:
+        """Load the components `token_embedding` and `decoder` as one decoder."""
+        ...
