@@ -1,0 +1,90 @@
+"""Waveform to log-mel: the signal constants and matrices that every HTS-AT family shares.
+
+Source: Mellow fact sheet 2.1 (the constants module of the original encoder; librosa's Slaney mel scale).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class FrontendConfig:
+    """How a clip becomes log-mel frames. The defaults are those of the official Mellow checkpoint."""
+
+    sample_rate: int = 32000
+    """Hz; also the rate for which the mel filter bank is built."""
+    samples: int = 320000
+    """Length of one fitted clip, in samples."""
+    n_fft: int = 1024
+    """Length of the periodic Hann window and of the transform."""
+    hop: int = 320
+    """Samples between two frames."""
+    mels: int = 64
+    """Mel bands."""
+    fmin: float = 50.0
+    """Lower edge of the first band, Hz."""
+    fmax: float = 14000.0
+    """Upper edge of the last band, Hz."""
+
+    @property
+    def frames(self) -> int:
+        """Frames of one clip (centred transform)."""
+        return self.samples // self.hop + 1
+
+
+def mel_filter_bank(config: FrontendConfig) -> np.ndarray:
+    """Triangular filters on the Slaney scale with area normalisation, shape (n_fft // 2 + 1, mels), float32."""
+    bins = np.linspace(0.0, config.sample_rate / 2, config.n_fft // 2 + 1)
+    edges = _mel_to_hz(np.linspace(_hz_to_mel(config.fmin), _hz_to_mel(config.fmax), config.mels + 2))
+    rising = (bins[:, None] - edges[None, :-2]) / np.diff(edges)[None, :-1]
+    falling = (edges[None, 2:] - bins[:, None]) / np.diff(edges)[None, 1:]
+    triangles = np.maximum(0.0, np.minimum(rising, falling))
+    return (triangles * (2.0 / (edges[2:] - edges[:-2]))[None, :]).astype(np.float32)
+
+
+# Slaney's scale: linear below 1 kHz (3 mel per 200 Hz), logarithmic above (27 mel per factor 6.4).
+_LINEAR_HZ, _KNEE_HZ, _LOG_STEP = 200.0 / 3, 1000.0, np.log(6.4) / 27.0
+
+
+def _hz_to_mel(hz: float) -> float:
+    knee = _KNEE_HZ / _LINEAR_HZ
+    return hz / _LINEAR_HZ if hz < _KNEE_HZ else knee + np.log(hz / _KNEE_HZ) / _LOG_STEP
+
+
+def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
+    knee = _KNEE_HZ / _LINEAR_HZ
+    return np.where(mel < knee, mel * _LINEAR_HZ, _KNEE_HZ * np.exp(_LOG_STEP * (mel - knee)))
+
+
+@lru_cache(maxsize=4)
+def hann_window(length: int) -> Tensor:
+    """Periodic Hann window, float32."""
+    return torch.hann_window(length, periodic=True, dtype=torch.float64).float()
+
+
+class LogMel(nn.Module):
+    """(B, samples) waveform to (B, frames, mels) in dB, re 1.0, floored at -100 dB."""
+
+    melW: Tensor
+
+    def __init__(self, config: FrontendConfig) -> None:
+        super().__init__()
+        self.config = config
+        # A buffer and not rebuilt on use: an official file may bring its own copy, which then wins.
+        self.register_buffer("melW", torch.from_numpy(mel_filter_bank(config)))
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """`waveform` is float32 (B, N); any N gives N // hop + 1 frames."""
+        config = self.config
+        window = hann_window(config.n_fft).to(waveform.device)
+        spectrum = torch.stft(
+            waveform, config.n_fft, config.hop, window=window, center=True, pad_mode="reflect", return_complex=True
+        )
+        power = spectrum.real.square() + spectrum.imag.square()
+        return 10.0 * torch.log10(torch.clamp(power.transpose(1, 2) @ self.melW, min=1e-10))
