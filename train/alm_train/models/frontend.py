@@ -6,11 +6,11 @@ Source: Mellow fact sheet 2.1 (the constants module of the original encoder; lib
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -62,29 +62,37 @@ def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
     return np.where(mel < knee, mel * _LINEAR_HZ, _KNEE_HZ * np.exp(_LOG_STEP * (mel - knee)))
 
 
-@lru_cache(maxsize=4)
-def hann_window(length: int) -> Tensor:
-    """Periodic Hann window, float32."""
-    return torch.hann_window(length, periodic=True, dtype=torch.float64).float()
+def fourier_kernels(n_fft: int) -> np.ndarray:
+    """Rows of the Hann-windowed transform, real then imaginary, shape (2, n_fft // 2 + 1, n_fft), float32."""
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
+    turns = np.outer(np.arange(n_fft // 2 + 1), np.arange(n_fft)) % n_fft / n_fft
+    rows = np.stack((np.cos(2 * np.pi * turns), -np.sin(2 * np.pi * turns)))
+    return (rows * window).astype(np.float32)
 
 
 class LogMel(nn.Module):
-    """(B, samples) waveform to (B, frames, mels) in dB, re 1.0, floored at -100 dB."""
+    """(B, samples) waveform to (B, frames, mels) in dB, re 1.0, floored at -100 dB.
+
+    The transform is a strided convolution, as the authors compute it: its float32 rounding moves quiet mel
+    bins (-55 dB) by up to 1.6e-3 dB against an exact transform, and this module is what others are held to.
+    """
 
     melW: Tensor
+    kernels: Tensor
 
     def __init__(self, config: FrontendConfig) -> None:
         super().__init__()
         self.config = config
-        # A buffer and not rebuilt on use: an official file may bring its own copy, which then wins.
+        self.register_buffer("kernels", torch.from_numpy(fourier_kernels(config.n_fft)), persistent=False)
+        # Kept with the weights and not rebuilt on use: an official file may bring its own copy, which wins.
         self.register_buffer("melW", torch.from_numpy(mel_filter_bank(config)))
 
     def forward(self, waveform: Tensor) -> Tensor:
         """`waveform` is float32 (B, N); any N gives N // hop + 1 frames."""
-        config = self.config
-        window = hann_window(config.n_fft).to(waveform.device)
-        spectrum = torch.stft(
-            waveform, config.n_fft, config.hop, window=window, center=True, pad_mode="reflect", return_complex=True
+        half = self.config.n_fft // 2
+        padded = F.pad(waveform.unsqueeze(1), (half, half), mode="reflect")
+        real, imaginary = (
+            F.conv1d(padded, kernel.unsqueeze(1), stride=self.config.hop) for kernel in self.kernels
         )
-        power = spectrum.real.square() + spectrum.imag.square()
-        return 10.0 * torch.log10(torch.clamp(power.transpose(1, 2) @ self.melW, min=1e-10))
+        power = (real.square() + imaginary.square()).transpose(1, 2)
+        return 10.0 * torch.log10(torch.clamp(power @ self.melW, min=1e-10))

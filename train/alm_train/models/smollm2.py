@@ -156,7 +156,7 @@ class GatedMLP(nn.Module):
 def rotary_table(config: SmolLM2Config, length: int) -> Tensor:
     """Cosines and sines of positions 0..length-1, shape (2, length, head_dim // 2), float32."""
     steps = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
-    angles = torch.arange(length, dtype=torch.float32)[:, None] / config.rope_theta**steps[None, :]
+    angles = torch.arange(length, dtype=torch.float32)[:, None] / config.rope_theta ** steps[None, :]
     return torch.stack((angles.cos(), angles.sin()))
 
 
