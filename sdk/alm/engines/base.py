@@ -1,4 +1,4 @@
-"""What an engine must offer: graphs that map arrays to arrays, and a decoder that keeps its KV cache inside."""
+"""What an engine must offer: graphs from arrays to arrays, and a decoder that keeps its KV cache inside."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Decoder(Protocol):
 
 @runtime_checkable
 class Engine(Protocol):
-    """Loads components of a package. The package must stay open as long as what was loaded from it is used."""
+    """Loads components of a package, which must stay open as long as they are used."""
 
     @property
     def name(self) -> str:

@@ -1,0 +1,23 @@
+"""`alm verify`: run the golden self-test of a package on this machine."""
+
+from __future__ import annotations
+
+from alm.commands.arguments import AsJson, PackagePath, Threads
+from alm.commands.output import print_json, print_rows
+
+
+def verify(package: PackagePath, threads: Threads = None, json: AsJson = False) -> None:
+    """Check a package: hashes, then every stage from sound to tokens against its golden self-test."""
+    from alm import verify as checks
+
+    result = checks.verify(package, threads=threads)
+    if json:
+        stages = [vars(stage) | {"ok": stage.ok} for stage in result.stages]
+        print_json({"package": str(package), "ok": result.ok, "stages": stages})
+    else:
+        rows = [
+            (s.stage, f"{s.difference:.3g}", f"{s.tolerance:.3g}", "ok" if s.ok else f"DIFFERS: {s.detail}")
+            for s in result.stages
+        ]
+        print_rows(rows, header=("stage", "difference", "tolerance", "result"))
+    result.check()

@@ -1,0 +1,163 @@
+"""What this machine offers to the SDK, and what stands in the way, each with advice."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKAGES = ("alm-edge", "numpy", "soundfile", "soxr", "tokenizers", "onnxruntime")
+
+# CPU features that the int8 and int4 kernels look for, by machine: what /proc/cpuinfo calls it -> what we do.
+FEATURES: dict[str, dict[str, str]] = {
+    "aarch64": {"asimddp": "dotprod", "i8mm": "i8mm", "asimdhp": "fp16"},
+    "x86_64": {"avx2": "avx2", "fma": "fma", "avx512_vnni": "avx512_vnni", "avx_vnni": "avx_vnni"},
+}
+TELEMETRY = "ORT_DISABLE_TELEMETRY"
+LEAST_FREE_MIB = 400
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fact about this machine."""
+
+    name: str
+    """What was looked at."""
+    value: str
+    """What was found."""
+    advice: str = ""
+    """What to do about it; empty when nothing is wrong."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.advice
+
+
+def examine() -> tuple[Finding, ...]:
+    """Look at versions, processor, memory, engines and environment. Changes nothing."""
+    return (
+        _python(),
+        *(_version(name) for name in PACKAGES),
+        Finding("system", f"{platform.system()} {platform.release()} {platform.machine()}"),
+        _libc(),
+        _features(platform.machine(), _read("/proc/cpuinfo")),
+        Finding("cores", str(_cores())),
+        _memory(_read("/proc/meminfo")),
+        *_engines(),
+        _telemetry(),
+        _locale(),
+        _torch(),
+    )
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    bits = 64 if sys.maxsize > 2**32 else 32
+    if sys.version_info < (3, 11) or bits == 32:
+        return Finding("python", f"{version}, {bits} bits", "install a 64-bit Python 3.11 to 3.13")
+    return Finding("python", f"{version}, {bits} bits")
+
+
+def _version(name: str) -> Finding:
+    try:
+        return Finding(name, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, "not installed", f"pip install {name}")
+
+
+def _libc() -> Finding:
+    name, version = platform.libc_ver()
+    if platform.system() == "Linux" and name != "glibc":
+        advice = "onnxruntime's wheels need glibc: use Debian, Ubuntu or Raspberry Pi OS"
+        return Finding("libc", name or "not glibc", advice)
+    return Finding("libc", f"{name} {version}".strip() or "none")
+
+
+def _cores() -> int | None:
+    # Fewer than the machine has where a container or taskset says so.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _features(machine: str, cpuinfo: str) -> Finding:
+    wanted = FEATURES.get({"amd64": "x86_64", "arm64": "aarch64"}.get(machine.lower(), machine.lower()))
+    if wanted is None:
+        known = ", ".join(sorted(FEATURES))
+        return Finding("cpu features", f"unknown machine {machine}", f"packages are exported for {known}")
+    if not cpuinfo:
+        return Finding("cpu features", "/proc/cpuinfo is not readable here")
+    lines = [
+        line.split(":", 1)[1]
+        for line in cpuinfo.splitlines()
+        if ":" in line and line.lower().startswith(("flags", "features"))
+    ]
+    # On a big.LITTLE chip a kernel may run on any core, so a feature counts when all cores have it.
+    common = set.intersection(*(set(line.split()) for line in lines)) if lines else set()
+    found = [ours for theirs, ours in wanted.items() if theirs in common]
+    advice = ""
+    if "dotprod" in wanted.values() and "dotprod" not in found:
+        advice = "int8 and int4 run without dot products here (Pi 4 class): use a package exported for rpi4"
+    if "avx2" in wanted.values() and "avx2" not in found:
+        advice = "quantized kernels are slow without AVX2: prefer an fp32 package"
+    return Finding("cpu features", ", ".join(found) or "none of " + ", ".join(wanted.values()), advice)
+
+
+def _memory(meminfo: str) -> Finding:
+    amounts = {line.split(":")[0]: line.split()[1] for line in meminfo.splitlines() if len(line.split()) >= 2}
+    if "MemAvailable" not in amounts or "MemTotal" not in amounts:
+        return Finding("memory", "/proc/meminfo is not readable here")
+    total, free = (int(amounts[name]) // 1024 for name in ("MemTotal", "MemAvailable"))
+    advice = f"a full-size model wants {LEAST_FREE_MIB} MiB free; close other programs"
+    return Finding("memory", f"{free} MiB available of {total} MiB", advice if free < LEAST_FREE_MIB else "")
+
+
+def _engines() -> list[Finding]:
+    from alm.engines import ENGINES
+
+    return [_engine(name) for name in ENGINES]
+
+
+def _engine(name: str) -> Finding:
+    # In a process of its own: a wheel built for a newer processor dies of an illegal instruction on import.
+    program = f"from alm.engines import load_engine; load_engine({name!r}, None)"
+    try:
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding(f"engine {name}", f"cannot be tried: {error}", "close other programs and try again")
+    if done.returncode < 0:
+        advice = f"its wheel does not fit this processor: install another version of {name}"
+        return Finding(f"engine {name}", f"dies with signal {-done.returncode}", advice)
+    if done.returncode > 0:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        return Finding(f"engine {name}", lines[-1], f"pip install --force-reinstall {name}")
+    return Finding(f"engine {name}", "usable")
+
+
+def _telemetry() -> Finding:
+    value = os.environ.get(TELEMETRY)
+    unset = f"off: {TELEMETRY} is set when an engine loads"
+    return Finding("engine telemetry", unset if value is None else f"{TELEMETRY}={value}")
+
+
+def _locale() -> Finding:
+    encoding = sys.stdout.encoding or "unknown"
+    if encoding.lower().replace("-", "") != "utf8":
+        return Finding("output encoding", encoding, "set PYTHONUTF8=1 to see answers beyond ASCII")
+    return Finding("output encoding", encoding)
+
+
+def _torch() -> Finding:
+    present = importlib.util.find_spec("torch") is not None
+    return Finding("torch", "installed, not used by the SDK" if present else "not installed, not needed")
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""

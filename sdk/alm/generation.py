@@ -1,0 +1,157 @@
+"""Token by token: greedy decoding as the authors do it, or seeded sampling, until a stop or the budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+
+from alm.answers import FinishReason
+from alm.detokenize import TextStream
+from alm.engines.base import Decoder, Float32, KVCache
+from alm.errors import EngineError, PromptError
+
+
+class GenerationOptions(TypedDict, total=False):
+    """The keyword arguments that `ask`, `stream` and `compare` share."""
+
+    max_tokens: int | None
+    """Most tokens to generate per window; the package's default when left out."""
+    temperature: float
+    """0, the default, decodes greedily; above 0 samples from the softmax of logits / temperature."""
+    top_p: float
+    """Sample among the fewest likeliest tokens that hold this mass; 1, the default, keeps all."""
+    seed: int | None
+    """Makes sampling repeatable: the same seed gives the same answer on the same machine."""
+    stop: str | Sequence[str]
+    """The answer ends before the first of these strings that comes up."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Checked generation options."""
+
+    max_tokens: int | None = None
+    """Most tokens to generate, at least 1; None takes the package's default."""
+    temperature: float = 0.0
+    """0 for greedy decoding, else what logits are divided by."""
+    top_p: float = 1.0
+    """Nucleus mass in (0, 1]."""
+    seed: int | None = None
+    """Seed of the sampler; None draws a fresh one."""
+    stop: str | Sequence[str] = ()
+    """Strings that end the answer."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
+        _require(
+            self.max_tokens is None or (isinstance(self.max_tokens, int) and self.max_tokens >= 1),
+            f"max_tokens is {self.max_tokens!r}; it must be a whole number, at least 1",
+        )
+        _require(
+            _is_number(self.temperature) and self.temperature >= 0,
+            f"temperature is {self.temperature!r}; it must be 0 (greedy) or a finite number above it",
+        )
+        _require(
+            _is_number(self.top_p) and 0 < self.top_p <= 1,
+            f"top_p is {self.top_p!r}; it must be above 0 and at most 1",
+        )
+        _require(
+            self.seed is None or (isinstance(self.seed, int) and self.seed >= 0),
+            f"seed is {self.seed!r}; it must be a whole number, at least 0",
+        )
+        _require(
+            all(isinstance(text, str) and text for text in self.stop),
+            f"stop is {self.stop!r}; it must hold strings that are not empty",
+        )
+
+
+class Generation:
+    """Continues the sequence in a cache. Iterate once: (id, text) per generated token.
+
+    The texts joined are exactly the answer's text, which ends before the stop token or stop string.
+    """
+
+    finish_reason: FinishReason = "length"
+    """Why it ended; valid after the last token."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        cache: KVCache,
+        logits: Float32,
+        settings: Settings,
+        *,
+        stop_id: int,
+        budget: int,
+        decode: Callable[[Sequence[int]], str],
+    ) -> None:
+        """`logits` (vocabulary,) are those of the cache's last position; at most `budget` tokens follow."""
+        self._decoder = decoder
+        self._cache = cache
+        self._logits = logits
+        self._pick = sampler(settings)
+        self._text = TextStream(decode, settings.stop)
+        self._stop_id = stop_id
+        self._budget = budget
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        logits = self._logits
+        for left in range(self._budget, 0, -1):
+            token = self._pick(logits)
+            if token == self._stop_id:
+                self.finish_reason = "stop"
+                break
+            yield from self._text.push(token)
+            if self._text.stopped:
+                self.finish_reason = "stop_string"
+                return
+            # The last token is never run: nothing follows it, so it needs no position.
+            if left > 1:
+                logits = self._cache.append(self._decoder.embed(np.array([token], dtype=np.int64)))
+        yield from self._text.finish()
+
+
+def sampler(settings: Settings) -> Callable[[Float32], int]:
+    """The rule that turns logits (vocabulary,) into the next id."""
+    if settings.temperature == 0:
+        return greedy
+    generator = np.random.default_rng(settings.seed)
+    return lambda logits: _sample(logits, settings.temperature, settings.top_p, generator)
+
+
+def greedy(logits: Float32) -> int:
+    """The likeliest id; the lowest of equals, as the authors' argmax. EngineError for NaN or infinity."""
+    best = int(np.argmax(logits))
+    # argmax returns the first NaN if there is one, so this one look finds any.
+    if not math.isfinite(float(logits[best])):
+        raise EngineError(
+            f"the decoder returned {logits[best]} as a logit where a finite number was expected; "
+            "run 'alm verify' on the package to find the stage that fails on this machine"
+        )
+    return best
+
+
+def _sample(logits: Float32, temperature: float, top_p: float, generator: np.random.Generator) -> int:
+    best = greedy(logits)
+    # Subtracting the peak first keeps a tiny temperature from overflowing.
+    weights = np.exp((logits.astype(np.float64) - float(logits[best])) / temperature)
+    order = np.argsort(-weights, kind="stable")
+    mass = np.cumsum(weights[order])
+    # The token that crosses top_p stays in, so at least one is always kept.
+    kept = min(int(np.searchsorted(mass, top_p * mass[-1])) + 1, len(mass))
+    drawn = np.searchsorted(mass[:kept], generator.random() * mass[kept - 1], side="right")
+    return int(order[min(int(drawn), kept - 1)])
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise PromptError(message)

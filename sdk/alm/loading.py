@@ -1,0 +1,40 @@
+"""From a package file to a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alm.errors import PackageError
+
+if TYPE_CHECKING:
+    from alm.models.mellow import Mellow
+
+
+def load(
+    path: str | Path, *, engine: str | None = None, threads: int | None = None, verify: bool = True
+) -> Mellow:
+    """Open a package and load its model.
+
+    `engine` insists on an engine by name; left out, the package says which. `threads` limits the engine's
+    threads. `verify=False` skips hashing the entries, for a file whose integrity something else guards.
+
+    Raises PackageError for a file that is damaged, altered, or of an unknown schema or family, and
+    EngineError when the engine cannot run it here.
+    """
+    # Imported here so that `import alm` stays quick and needs no engine.
+    from alm.models import FAMILIES
+    from alm.package import Package
+
+    package = Package.open(path, verify=verify)
+    try:
+        family = package.manifest.model.family
+        if family not in FAMILIES:
+            raise PackageError(
+                f"{path} holds a model of the family {family!r}; this version knows "
+                f"{', '.join(sorted(FAMILIES))}. Update alm-edge, or export for one of these"
+            )
+        return FAMILIES[family](package, engine=engine, threads=threads)
+    except BaseException:
+        package.close()
+        raise

@@ -1,0 +1,7 @@
+"""Model families by the name that a manifest gives them."""
+
+from __future__ import annotations
+
+from alm.models.mellow import Mellow
+
+FAMILIES: dict[str, type[Mellow]] = {"mellow": Mellow}

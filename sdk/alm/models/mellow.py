@@ -1,0 +1,213 @@
+"""Mellow: questions about one recording or about two (Deshmukh et al., 2025, arXiv 2503.08540).
+
+A recording goes waveform -> `audio_encoder` -> audio tokens; the decoder reads audio 1, separator, audio 2,
+separator and the padded question, and answers. One recording fills both audio slots with the same tokens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Literal, Self, Unpack
+
+import numpy as np
+
+from alm.answers import Answer
+from alm.audio import Window, read_audio, resample, windows
+from alm.engines import Engine, load_engine
+from alm.engines.base import Array, Float32, Graph
+from alm.errors import AlmError, AudioError, EngineError, PackageError
+from alm.generation import GenerationOptions
+from alm.package import Manifest, Package
+from alm.prefix import HeardWindow, Reader
+from alm.prompt import PromptTokenizer
+from alm.session import Clip
+
+Source = str | Path | bytes | BinaryIO | tuple[Array, int]
+WindowPolicy = Literal["all", "first"]
+Progress = Callable[[int, int], None]
+
+COMPONENTS = ("audio_encoder", "token_embedding", "decoder")
+
+# A kept prefix takes 12 MB at full size. Four windows are 40 s of sound; past that
+# a prefix is run again for each question, so that memory does not grow with the recording.
+KEPT_PREFIXES = 4
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a loaded model runs."""
+
+    encoder: Graph
+    """Waveform (1, samples) to audio tokens."""
+    reader: Reader
+    """Audio tokens and a question to text."""
+
+
+class Mellow:
+    """A loaded Mellow package. Made by `alm.load`.
+
+    Safe to use from several threads at once. Closing it (or leaving `with`) lets go of the weights; sessions
+    made from it hold them until they are closed too, and keep answering.
+    """
+
+    def __init__(self, package: Package, *, engine: str | None = None, threads: int | None = None) -> None:
+        """Load the components of an open package; closing the model closes it. PackageError, EngineError."""
+        self._package = package
+        manifest = package.manifest
+        engines = _engines(manifest, engine, threads)
+        decoder = engines["decoder"].load_decoder(package)
+        self._parts: _Parts | None = _Parts(
+            encoder=engines["audio_encoder"].load_graph(package, "audio_encoder"),
+            reader=Reader(
+                decoder=decoder,
+                tokenizer=PromptTokenizer(
+                    package.read("tokenizer.json"), manifest.prompt, manifest.decoder.vocabulary
+                ),
+                separator=decoder.embed(np.array([manifest.prompt.separator_id], dtype=np.int64)),
+                defaults=manifest.generation,
+                room=manifest.generation.max_positions - manifest.prompt.prefix_tokens,
+            ),
+        )
+
+    @property
+    def package(self) -> Package:
+        """The package this model was loaded from."""
+        return self._package
+
+    @property
+    def info(self) -> Manifest:
+        """The package's manifest: model, weights and licence, target, scheme, quality."""
+        return self._package.manifest
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What this package can be asked to do, such as ("ask", "compare", "choose")."""
+        return self.info.capabilities
+
+    @property
+    def reader(self) -> Reader:
+        """The language side: decoder, tokenizer and limits."""
+        return self._open().reader
+
+    def listen(
+        self,
+        a: Source,
+        b: Source | None = None,
+        *,
+        window: WindowPolicy = "all",
+        compat: bool = False,
+        progress: Progress | None = None,
+    ) -> Clip:
+        """Read and encode a recording, or a pair for questions about both, and keep what was heard.
+
+        A source is a path, the bytes of a file, an open binary file, or (samples, sample rate). A recording
+        longer than the model's window (10 s for Mellow) is heard window by window; `window="first"` hears
+        its first window only. A pair is compared window against window, so there both must fit into one, or
+        `window="first"` must say that the rest does not count. `compat=True` reads audio as the authors'
+        own loader does. `progress(done, total)` is called after each window.
+
+        Raises AudioError when a source cannot be used.
+        """
+        reader, started = self.reader, time.perf_counter()
+        first = self._windows(a, window, compat)
+        second = first if b is None or b is a else self._windows(b, window, compat)
+        if second is not first:
+            _check_pair(first, second, self.info.frontend.samples / self.info.frontend.sample_rate)
+        heard: list[HeardWindow] = []
+        for one, two in zip(first, second, strict=True):
+            slots = self._encode_pair(one, two)
+            kept = reader.run_prefix(slots) if len(heard) < KEPT_PREFIXES else None
+            heard.append(HeardWindow(one.start_s, one.end_s, slots, kept))
+            if progress is not None:
+                progress(len(heard), len(first))
+        return Clip(heard, reader, time.perf_counter() - started)
+
+    def compare(
+        self,
+        a: Source,
+        b: Source,
+        question: str,
+        *,
+        window: WindowPolicy = "all",
+        compat: bool = False,
+        truncate: bool = False,
+        **options: Unpack[GenerationOptions],
+    ) -> Answer:
+        """Ask one question about two recordings, such as "explain the difference in few words."
+
+        Audio arguments and errors as in `listen`, the others as in `Clip.ask`.
+        """
+        with self.listen(a, b, window=window, compat=compat) as clip:
+            return clip.ask(question, truncate=truncate, **options)
+
+    def encode(self, samples: Float32, outputs: tuple[str, ...] = ("audio_tokens",)) -> dict[str, Array]:
+        """Run the audio encoder on one clip (frontend.samples,) of float32 in [-1, 1].
+
+        Returns the named outputs without a batch axis: audio_tokens (audio_tokens, width), latent (D,),
+        log_mel (frames, mels) in dB.
+        """
+        found = self._open().encoder.run(outputs, waveform=samples[np.newaxis])
+        return {name: array[0] for name, array in found.items()}
+
+    def close(self) -> None:
+        """Let go of the engines' components and the package file. Closing twice is fine."""
+        self._parts = None
+        self._package.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> _Parts:
+        parts = self._parts
+        if parts is None:
+            raise AlmError("this model is closed; load the package again")
+        return parts
+
+    def _windows(self, source: Source, policy: WindowPolicy, compat: bool) -> list[Window]:
+        frontend = self.info.frontend
+        waveform = resample(read_audio(source), frontend.sample_rate)
+        return windows(waveform, frontend.samples, policy=policy)
+
+    def _encode_pair(self, one: Window, two: Window) -> tuple[Float32, Float32]:
+        tokens = self.encode(one.samples)["audio_tokens"]
+        # Equal sound gives equal tokens: the second pass, half of all encoder time, is saved.
+        if two is one or np.array_equal(one.samples, two.samples):
+            return tokens, tokens
+        return tokens, self.encode(two.samples)["audio_tokens"]
+
+
+def _check_pair(first: list[Window], second: list[Window], seconds: float) -> None:
+    for name, found in (("first", first), ("second", second)):
+        if len(found) > 1:
+            raise AudioError(
+                f"the {name} recording lasts {found[-1].end_s:.1f} s, and two recordings are compared within "
+                f"one window of {seconds:g} s. Pass window='first' (--window first) to compare the first "
+                f"{seconds:g} s of each, or cut the recordings"
+            )
+
+
+def _engines(manifest: Manifest, asked: str | None, threads: int | None) -> dict[str, Engine]:
+    missing = [name for name in COMPONENTS if name not in manifest.components]
+    if missing:
+        raise PackageError(
+            f"a {manifest.model.family} package needs the components {', '.join(COMPONENTS)}; "
+            f"missing: {', '.join(missing)}. Export the package again"
+        )
+    wanted = {name: manifest.components[name].engine for name in COMPONENTS}
+    for name, engine in wanted.items():
+        if asked is not None and engine != asked:
+            raise EngineError(
+                f"engine {asked!r} was asked for, but the component {name} was exported for {engine!r}; "
+                f"load with engine={engine!r} or export for {asked!r}"
+            )
+    loaded = {name: load_engine(name, threads) for name in set(wanted.values())}
+    return {name: loaded[engine] for name, engine in wanted.items()}

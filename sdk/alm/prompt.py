@@ -1,0 +1,91 @@
+"""From a question to the fixed run of prompt tokens that the models are trained on, and from ids to text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from alm.engines.base import Int64
+from alm.errors import PackageError, PromptError
+
+if TYPE_CHECKING:
+    from alm.package import PromptLayout
+
+
+class PromptTokenizer:
+    """The package's tokenizer under the package's prompt layout. Safe to use from several threads at once.
+
+    The pad token (`!` for Mellow) is a special token, as in training: each one in a question becomes a pad,
+    which the model reads as padding. Special tokens written out in a question count as what they name.
+    """
+
+    def __init__(self, tokenizer_json: bytes, layout: PromptLayout, vocabulary: int) -> None:
+        # Imported here: reading a package's manifest does not need a tokenizer.
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer = Tokenizer.from_buffer(tokenizer_json)
+        except Exception as error:  # the Rust side raises bare Exception
+            raise PackageError(
+                f"the entry tokenizer.json is not a tokenizer in Hugging Face format ({error}); "
+                "export the package again"
+            ) from error
+        self._layout = layout
+        self._check_ids(vocabulary)
+        # Layout is ours: what the file says about padding and truncation would silently change prompts.
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        pad = self._tokenizer.id_to_token(layout.pad_id)
+        self._tokenizer.add_special_tokens([pad])
+
+    def _check_ids(self, vocabulary: int) -> None:
+        size = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        if size > vocabulary:
+            raise PackageError(
+                f"tokenizer.json has {size} tokens, the decoder knows {vocabulary}; export the package again"
+            )
+        for name, token in (("pad_id", self._layout.pad_id), ("separator_id", self._layout.separator_id)):
+            if self._tokenizer.id_to_token(token) is None:
+                raise PackageError(
+                    f"the manifest's {name} is {token}, which is not in tokenizer.json ({size} tokens); "
+                    "export the package again"
+                )
+
+    def prompt(self, question: str, *, truncate: bool = False) -> Int64:
+        """The ids (prompt_tokens,) of a question, padded on the right.
+
+        Raises PromptError when the question is empty or, unless `truncate` cuts it at the end, too long.
+        """
+        ids = self.ids(question)
+        limit, pad = self._layout.prompt_tokens, self._layout.pad_id
+        if not question.strip() or all(token == pad for token in ids):
+            raise PromptError(
+                f"the question {question!r} is empty to the model; ask, say, 'what is happening?'"
+            )
+        if len(ids) > limit and not truncate:
+            raise PromptError(
+                f"the question has {len(ids)} tokens; the limit of this package is {limit}. "
+                "Shorten it, or pass truncate=True (--truncate) to drop what is past the limit"
+            )
+        padded = np.full(limit, pad, dtype=np.int64)
+        padded[: len(ids)] = ids[:limit]
+        return padded
+
+    def ids(self, text: str) -> list[int]:
+        """The ids of a text, lower-cased when the package asks for it; nothing is added."""
+        if not isinstance(text, str):
+            raise PromptError(f"expected text, got {type(text).__name__}")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise PromptError(
+                f"the text {text!r} is not valid Unicode ({error.reason} at character {error.start})"
+            ) from error
+        text = text.lower() if self._layout.lowercase else text
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of generated ids; special tokens are kept, as the authors keep them."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False))

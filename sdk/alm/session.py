@@ -1,0 +1,181 @@
+"""A clip session: what was heard, kept as audio tokens and KV prefixes, ready for any number of questions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Generator, Sequence
+from types import TracebackType
+from typing import Self, Unpack
+
+import numpy as np
+
+from alm.answers import Answer, Choice, Piece, Timing, WindowAnswer, answer_of
+from alm.choosing import log_likelihoods, options_prompt, softmax
+from alm.engines.base import Float32, KVCache
+from alm.errors import AlmError, PromptError
+from alm.generation import Generation, GenerationOptions, Settings
+from alm.prefix import HeardWindow, Reader
+from alm.streaming import AnswerStream
+
+
+class Clip:
+    """A recording (or a pair of recordings) that was listened to. Made by `model.listen`.
+
+    Safe to use from several threads at once: each question works on its own fork of the kept KV prefix.
+    A recording longer than the model's window is asked window by window; `Answer.windows` has each answer.
+    Closing frees the prefixes; questions that are being answered at that moment still finish.
+    """
+
+    def __init__(self, windows: Sequence[HeardWindow], reader: Reader, encode_seconds: float) -> None:
+        self._windows: tuple[HeardWindow, ...] | None = tuple(windows)
+        self._reader = reader
+        self._encode_seconds = encode_seconds
+
+    @property
+    def spans(self) -> tuple[tuple[float, float], ...]:
+        """Start and end of each window in seconds."""
+        return tuple((window.start, window.end) for window in self._open())
+
+    def ask(self, question: str, *, truncate: bool = False, **options: Unpack[GenerationOptions]) -> Answer:
+        """Answer a question. Options: max_tokens, temperature, top_p, seed, stop (see GenerationOptions).
+
+        Raises PromptError for an empty question, one past the package's token limit (unless `truncate`), or
+        options out of range.
+        """
+        return self.stream(question, truncate=truncate, **options).finish()
+
+    def stream(
+        self, question: str, *, truncate: bool = False, **options: Unpack[GenerationOptions]
+    ) -> AnswerStream:
+        """Answer a question piece by piece; `close()` on the iterator cancels.
+
+        The texts of the pieces of one window, joined, are exactly that window's text. After the last piece
+        the iterator's `answer` holds what `ask` would have returned. Raises as `ask` does, at the call.
+        """
+        windows, started = self._open(), time.perf_counter()
+        settings = Settings(**options)
+        prompt = self._reader.decoder.embed(self._reader.tokenizer.prompt(question, truncate=truncate))
+        self._check_budget(settings)
+        return AnswerStream(self._answer(windows, prompt, settings, started))
+
+    async def ask_async(
+        self, question: str, *, truncate: bool = False, **options: Unpack[GenerationOptions]
+    ) -> Answer:
+        """`ask` on a worker thread. Cancelling the task stops the work after the token under way."""
+        stream = await asyncio.to_thread(self.stream, question, truncate=truncate, **options)
+        try:
+            return await asyncio.to_thread(stream.finish)
+        finally:
+            stream.close()
+
+    async def stream_async(
+        self, question: str, *, truncate: bool = False, **options: Unpack[GenerationOptions]
+    ) -> AsyncIterator[Piece]:
+        """`stream` on a worker thread, for `async for`; leaving the loop and `aclose()` cancel."""
+        stream = await asyncio.to_thread(self.stream, question, truncate=truncate, **options)
+        try:
+            while (piece := await asyncio.to_thread(next, stream, None)) is not None:
+                yield piece
+        finally:
+            stream.close()
+
+    def choose(self, question: str, options: Sequence[str]) -> Choice:
+        """Score 2 to 26 options and return the likeliest, with the probability of each.
+
+        Yes/no options are scored as the answer to the bare question. Others are put into the question the
+        way the models are trained, 'question a) x b) y', and 'a) x', 'b) y' are scored. A score is the
+        log-likelihood of the whole option; probabilities are the softmax over the options (over the windows
+        of a long recording, their mean), so they compare these options with each other and nothing else.
+        """
+        windows = self._open()
+        question, continuations = options_prompt(question, options)
+        tokenizer, decoder = self._reader.tokenizer, self._reader.decoder
+        prompt = decoder.embed(tokenizer.prompt(question))
+        ids = [tokenizer.ids(text) for text in continuations]
+        if (longest := max(map(len, ids))) > self._reader.room:
+            raise PromptError(
+                f"an option has {longest} tokens; this package has room for {self._reader.room}. Shorten it"
+            )
+        scores = []
+        for window in windows:
+            cache = window.prefix(self._reader)
+            scores.append(softmax(log_likelihoods(decoder, cache, cache.append(prompt), ids)))
+        probabilities = np.mean(scores, axis=0)
+        index = int(np.argmax(probabilities))
+        return Choice(options[index], index, tuple(float(p) for p in probabilities))
+
+    async def choose_async(self, question: str, options: Sequence[str]) -> Choice:
+        """`choose` on a worker thread."""
+        return await asyncio.to_thread(self.choose, question, options)
+
+    def close(self) -> None:
+        """Free the audio tokens and KV prefixes. Closing twice is fine."""
+        self._windows = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> tuple[HeardWindow, ...]:
+        windows = self._windows
+        if windows is None:
+            raise AlmError("this clip session is closed; call listen again to ask more")
+        return windows
+
+    def _check_budget(self, settings: Settings) -> None:
+        if settings.max_tokens is not None and settings.max_tokens > self._reader.room:
+            raise PromptError(
+                f"max_tokens is {settings.max_tokens}; this package has room for {self._reader.room}"
+            )
+
+    def _answer(
+        self, windows: tuple[HeardWindow, ...], prompt: Float32, settings: Settings, started: float
+    ) -> Generator[Piece, None, Answer]:
+        answers: list[WindowAnswer] = []
+        prefill = first_token = decode = 0.0
+        for number, window in enumerate(windows):
+            begun = time.perf_counter()
+            cache = window.prefix(self._reader)
+            logits = cache.append(prompt)
+            ready = time.perf_counter()
+            answers.append((yield from self._window(number, window, cache, logits, settings, started)))
+            prefill += ready - begun
+            decode += time.perf_counter() - ready
+            first_token = first_token or ready - started
+        return answer_of(tuple(answers), Timing(self._encode_seconds, prefill, first_token, decode))
+
+    def _window(
+        self,
+        number: int,
+        window: HeardWindow,
+        cache: KVCache,
+        logits: Float32,
+        settings: Settings,
+        started: float,
+    ) -> Generator[Piece, None, WindowAnswer]:
+        defaults = self._reader.defaults
+        generation = Generation(
+            self._reader.decoder,
+            cache,
+            logits,
+            settings,
+            stop_id=defaults.stop_id,
+            budget=min(settings.max_tokens or defaults.max_tokens, self._reader.room),
+            decode=self._reader.tokenizer.decode,
+        )
+        pieces: list[Piece] = []
+        for token, text in generation:
+            pieces.append(Piece(text, token, time.perf_counter() - started, number))
+            yield pieces[-1]
+        return WindowAnswer(
+            start=window.start,
+            end=window.end,
+            text="".join(piece.text for piece in pieces),
+            tokens=tuple(piece.token for piece in pieces),
+            finish_reason=generation.finish_reason,
+        )

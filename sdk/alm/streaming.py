@@ -1,0 +1,67 @@
+"""The iterator behind `stream`: pieces first, the whole answer at the end, cancelled from any thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Iterator
+from types import TracebackType
+from typing import Self
+
+from alm.answers import Answer, Piece
+from alm.errors import AlmError
+
+
+class AnswerStream(Iterator[Piece]):
+    """Pieces of an answer as they are generated.
+
+    `close()`, also from another thread, cancels: the token under way is finished and no other is begun.
+    """
+
+    def __init__(self, pieces: Generator[Piece, None, Answer]) -> None:
+        self._pieces = pieces
+        self._answer: Answer | None = None
+        self._closed = threading.Event()
+        # A generator must not be entered twice at once; close() may come while another thread is inside.
+        self._inside = threading.Lock()
+
+    def __next__(self) -> Piece:
+        with self._inside:
+            if self._closed.is_set():
+                self._pieces.close()
+                raise StopIteration
+            try:
+                return next(self._pieces)
+            except StopIteration as end:
+                self._answer = self._answer or end.value
+                raise
+
+    @property
+    def answer(self) -> Answer:
+        """The whole answer, once every piece has been taken. AlmError before that and after a cancel."""
+        if self._answer is None:
+            state = "was cancelled" if self._closed.is_set() else "has pieces left"
+            raise AlmError(f"the answer is not complete: the stream {state}; take all pieces first")
+        return self._answer
+
+    def finish(self) -> Answer:
+        """Take the pieces that are left and return the whole answer."""
+        for _ in self:
+            pass
+        return self.answer
+
+    def close(self) -> None:
+        """Cancel. Closing twice, or after the last piece, is fine."""
+        self._closed.set()
+        if self._inside.acquire(blocking=False):
+            try:
+                self._pieces.close()
+            finally:
+                self._inside.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
