@@ -1,0 +1,39 @@
+"""The `.alm` package: one file with a model, its tokenizer, its self-test and its papers.
+
+`archive` knows the container, `manifest` the contents, `reader` and `writer` the file, `safetensors`
+the weights, `signature` who made it.
+"""
+
+from __future__ import annotations
+
+from alm.package.manifest import (
+    GOLDEN,
+    Component,
+    DecoderShape,
+    Entry,
+    Frontend,
+    GenerationDefaults,
+    GoldenInfo,
+    Manifest,
+    ModelInfo,
+    PromptLayout,
+    WeightsInfo,
+)
+from alm.package.reader import Package
+from alm.package.writer import write_package
+
+__all__ = [
+    "GOLDEN",
+    "Component",
+    "DecoderShape",
+    "Entry",
+    "Frontend",
+    "GenerationDefaults",
+    "GoldenInfo",
+    "Manifest",
+    "ModelInfo",
+    "Package",
+    "PromptLayout",
+    "WeightsInfo",
+    "write_package",
+]

@@ -1,0 +1,257 @@
+"""manifest.json: everything a program must know about a package before it touches an engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from alm.errors import PackageError
+from alm.package.archive import MANIFEST, NAME_PATTERN, NAME_RULE
+from alm.package.schema import Between, Matches, decode, found, parse_json
+
+SCHEMA = 1
+"""The manifest schema that this version writes and reads."""
+
+GOLDEN = "golden.npz"
+"""Name of the entry that holds the self-test."""
+
+Count = Annotated[int, Between(1, 2**31 - 1)]
+TokenId = Annotated[int, Between(0, 2**31 - 1)]
+Size = Annotated[int, Between(0, 2**32 - 1)]
+Hertz = Annotated[float, Between(0, 1e6)]
+Tolerance = Annotated[float, Between(0, 1e9)]
+Sha256 = Annotated[str, Matches("[0-9a-f]{64}", "64 lower-case hexadecimal digits")]
+Word = Annotated[
+    str, Matches(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}", "1 to 64 letters, digits, '_', '.', '+', '-'")
+]
+EntryName = Annotated[str, Matches(NAME_PATTERN, NAME_RULE)]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Which model this is."""
+
+    family: Word
+    """Model family, the key of the registry in `alm.models`, such as "mellow"."""
+    name: Word
+    """Name of this configuration, such as "mellow" or "mellow-small"."""
+    parameters: Count
+    """Number of weights of the model before quantization, shared ones counted once."""
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """Where the weights come from and under which terms."""
+
+    source: Literal["reference", "v0", "v0_s", "random", "path"]
+    """The name given to `--weights`."""
+    sha256: Sha256
+    """Hash of the checkpoint the package was made from."""
+    licence: str
+    """SPDX name, or the owner's words where no SPDX name fits."""
+    attribution: str
+    """Who made the weights, and from whose recordings."""
+
+
+@dataclass(frozen=True)
+class Frontend:
+    """The clip the encoder takes. The SDK needs the first two; the rest describes what the graph computes."""
+
+    sample_rate: Annotated[int, Between(1000, 1_000_000)]
+    """Samples per second."""
+    samples: Count
+    """Length of one clip in samples."""
+    n_fft: Count
+    """Length of the Fourier transform in samples."""
+    hop: Count
+    """Samples from one frame to the next."""
+    mels: Count
+    """Mel bands per frame."""
+    fmin: Hertz
+    """Lower edge of the first mel band in Hz."""
+    fmax: Hertz
+    """Upper edge of the last mel band in Hz."""
+
+
+@dataclass(frozen=True)
+class PromptLayout:
+    """The prefix: audio tokens of clip 1, separator, audio tokens of clip 2, separator, padded prompt."""
+
+    audio_tokens: Count
+    """Audio tokens per clip."""
+    separator_id: TokenId
+    """Token whose embedding stands after each clip."""
+    prompt_tokens: Count
+    """Length to which a prompt is padded, and its limit."""
+    pad_id: TokenId
+    """Token that pads a prompt."""
+    lowercase: bool
+    """Whether the model was trained on lower-case prompts."""
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Positions before the first generated token."""
+        return 2 * (self.audio_tokens + 1) + self.prompt_tokens
+
+
+@dataclass(frozen=True)
+class GenerationDefaults:
+    """How an answer ends."""
+
+    stop_id: TokenId
+    """Token that ends an answer."""
+    max_tokens: Count
+    """Tokens generated at most when the caller does not say."""
+    max_positions: Count
+    """Capacity of the KV cache: prefix and answer together."""
+
+
+@dataclass(frozen=True)
+class DecoderShape:
+    """The sizes that the KV cache and the embeddings need."""
+
+    width: Count
+    """Width of an embedding."""
+    vocabulary: Count
+    """Number of tokens, the width of the logits."""
+    layers: Count
+    """Number of transformer layers."""
+    kv_heads: Count
+    """Key/value heads per layer."""
+    head_dim: Count
+    """Width of one head."""
+    max_positions: Count
+    """Positions the decoder was built for."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """One exported graph."""
+
+    engine: Word
+    """Engine that runs it, such as "onnxruntime"."""
+    graph: EntryName
+    """Entry with the graph."""
+    weights: tuple[EntryName, ...]
+    """Safetensors entries whose tensors are its weights, all of them; components may share an entry."""
+    scheme: Word
+    """How its weights are stored: "fp32", "int8", "int4", …"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Size and hash of one entry of the package."""
+
+    size: Size
+    """Bytes."""
+    sha256: Sha256
+    """SHA-256 of the bytes."""
+
+
+@dataclass(frozen=True)
+class GoldenInfo:
+    """The self-test in `golden.npz`."""
+
+    tolerances: dict[Word, Tolerance]
+    """Largest accepted absolute difference per stage on this package's target."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The whole of manifest.json. `write_package` fills `entries`; a caller leaves it empty."""
+
+    model: ModelInfo
+    """Which model."""
+    weights: WeightsInfo
+    """Which weights, under which licence."""
+    target: Word
+    """Device profile the package was exported for."""
+    scheme: Word
+    """Name of the scheme asked for; each component states its own."""
+    frontend: Frontend
+    """The clip the encoder takes."""
+    prompt: PromptLayout
+    """How the prefix is laid out."""
+    generation: GenerationDefaults
+    """How an answer ends."""
+    decoder: DecoderShape
+    """Sizes of the decoder."""
+    components: dict[Word, Component]
+    """Exported graphs by name."""
+    capabilities: tuple[Word, ...]
+    """What the model can be asked to do: "ask", "compare", "choose", …"""
+    golden: GoldenInfo
+    """Tolerances of the self-test."""
+    quality: dict[str, Any]
+    """Quality measured by the exporter, any JSON."""
+    provenance: dict[str, Any]
+    """Tool versions, time and sources, any JSON."""
+    entries: dict[EntryName, Entry] = field(default_factory=dict)
+    """Every entry of the package except manifest.json."""
+    schema: Annotated[int, Between(SCHEMA, SCHEMA)] = SCHEMA
+    """Version of this layout."""
+
+    @property
+    def required_entries(self) -> set[str]:
+        """Names of the entries that the manifest itself refers to."""
+        components = self.components.values()
+        return {GOLDEN}.union(*((component.graph, *component.weights) for component in components))
+
+    @classmethod
+    def from_json(cls, text: bytes | str) -> Manifest:
+        """Parse and check a manifest; raises PackageError naming the field, what was found and expected."""
+        value = parse_json(text, MANIFEST)
+        if not isinstance(value, dict):
+            raise PackageError(f"{MANIFEST}: found {found(value)}, expected an object")
+        _check_schema(value.get("schema"))
+        manifest = decode(cls, value, MANIFEST)
+        _check_consistent(manifest)
+        return manifest
+
+    def to_json(self) -> bytes:
+        """UTF-8 JSON with sorted keys: equal manifests, equal bytes. Raises PackageError if not valid."""
+        try:
+            text = json.dumps(
+                dataclasses.asdict(self), ensure_ascii=False, allow_nan=False, indent=1, sort_keys=True
+            )
+        except (TypeError, ValueError, RecursionError) as error:
+            raise PackageError(f"{MANIFEST} cannot be written as JSON: {error}") from None
+        data = f"{text}\n".encode(errors="surrogatepass")
+        Manifest.from_json(data)
+        return data
+
+
+def _check_schema(schema: Any) -> None:
+    if isinstance(schema, int) and not isinstance(schema, bool) and schema > SCHEMA:
+        raise PackageError(
+            f"{MANIFEST}.schema: found {found(schema)}, this version reads {SCHEMA}: the package was made by "
+            "a newer alm-edge; update with: pip install --upgrade alm-edge"
+        )
+    if schema != SCHEMA or isinstance(schema, bool):
+        raise PackageError(f"{MANIFEST}.schema: found {found(schema)}, expected {SCHEMA}")
+
+
+def _check_consistent(manifest: Manifest) -> None:
+    prompt, generation, decoder = manifest.prompt, manifest.generation, manifest.decoder
+    tokens = {
+        "prompt.separator_id": prompt.separator_id,
+        "prompt.pad_id": prompt.pad_id,
+        "generation.stop_id": generation.stop_id,
+    }
+    for name, token in tokens.items():
+        if token >= decoder.vocabulary:
+            raise PackageError(
+                f"{MANIFEST}.{name}: found {token}, expected less than the vocabulary of {decoder.vocabulary}"
+            )
+    if generation.max_positions > decoder.max_positions:
+        raise PackageError(
+            f"{MANIFEST}.generation.max_positions: found {generation.max_positions}, "
+            f"expected at most decoder.max_positions = {decoder.max_positions}"
+        )
+    if prompt.prefix_tokens >= generation.max_positions:
+        raise PackageError(
+            f"{MANIFEST}.generation.max_positions: found {generation.max_positions}, "
+            f"expected more than the prefix of {prompt.prefix_tokens} tokens"
+        )

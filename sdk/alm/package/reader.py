@@ -1,0 +1,147 @@
+"""Open a package: check everything, map the file once, hand out views of the map."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import stat
+import zlib
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from numpy.typing import NDArray
+
+from alm.errors import PackageError
+from alm.package.archive import MANIFEST, Record, read_records
+from alm.package.manifest import Manifest
+from alm.package.safetensors import read_tensors
+
+MAX_MANIFEST = 4 * 1024 * 1024
+"""Bytes; a manifest has some kilobytes, so this bounds what parsing a hostile one can cost."""
+BLOCK = 1024 * 1024
+
+
+class Package:
+    """A checked `.alm` file, mapped read-only. Safe to use from several threads.
+
+    Views and tensors stay valid after `close()`: the map lives until the last of them is gone. Replace a
+    package in use by renaming another over it, as the writer does; writing into the mapped file itself
+    changes the weights of running models.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, records: dict[str, Record], mapped: mmap.mmap) -> None:
+        self.path = path
+        """Where the package was opened."""
+        self.manifest = manifest
+        """The checked manifest."""
+        self._records = records
+        self._map: mmap.mmap | None = mapped
+
+    @classmethod
+    def open(cls, path: str | Path, verify: bool = True) -> Package:
+        """Map and check the package at `path`.
+
+        Checked always: structure, names, manifest, and that it lists exactly the entries with their
+        sizes. With `verify` also the SHA-256 of every entry, read in blocks so that hashing makes no
+        page of the map resident. Raises PackageError naming the file, the entry and the reason.
+        """
+        path = Path(path)
+        try:
+            with _open_regular(path) as file:
+                if not file.seek(0, 2):
+                    raise PackageError("the file is empty, expected an .alm package")
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                view = memoryview(mapped)
+                records = read_records(view)
+                manifest = _read_manifest(view, records[MANIFEST])
+                _check_entries(manifest, records)
+                if verify:
+                    _check_hashes(file, manifest, records)
+        except PackageError as error:
+            raise PackageError(f"{_printable(path)}: {error}") from None
+        except (OSError, ValueError) as error:
+            raise PackageError(f"{_printable(path)} cannot be read: {error}") from error
+        return cls(path, manifest, records, mapped)
+
+    def view(self, name: str) -> memoryview:
+        """The bytes of an entry as a read-only view of the map; raises PackageError for an unknown name."""
+        if self._map is None:
+            raise PackageError(f"{_printable(self.path)} is closed")
+        if name not in self._records:
+            known = ", ".join(sorted(self._records))
+            raise PackageError(f"{_printable(self.path)} has no entry {name!r}; it has {known}")
+        record = self._records[name]
+        return memoryview(self._map)[record.offset : record.offset + record.size]
+
+    def read(self, name: str) -> bytes:
+        """A copy of the bytes of an entry."""
+        return bytes(self.view(name))
+
+    def tensors(self, name: str) -> dict[str, NDArray[Any]]:
+        """The tensors of a safetensors entry as read-only views of the map, no byte copied."""
+        try:
+            return read_tensors(self.view(name))
+        except PackageError as error:
+            raise PackageError(f"{_printable(self.path)}: {name}: {error}") from None
+
+    def close(self) -> None:
+        """Give up the map. Closing twice is allowed."""
+        self._map = None
+
+    def __enter__(self) -> Package:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _printable(path: Path) -> str:
+    return str(path).encode(errors="replace").decode()
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise PackageError("this is not a regular file, expected an .alm package")
+    return path.open("rb")
+
+
+def _read_manifest(view: memoryview, record: Record) -> Manifest:
+    if record.size > MAX_MANIFEST:
+        raise PackageError(f"{MANIFEST} has {record.size} bytes, expected at most {MAX_MANIFEST}")
+    data = bytes(view[record.offset : record.offset + record.size])
+    # The manifest cannot state its own hash: the ZIP checksum guards it against damage, a signature
+    # against intent.
+    if zlib.crc32(data) != record.crc:
+        raise PackageError(f"{MANIFEST} is altered: its checksum does not match; copy the package again")
+    return Manifest.from_json(data)
+
+
+def _check_entries(manifest: Manifest, records: dict[str, Record]) -> None:
+    present = set(records) - {MANIFEST}
+    if missing := sorted(set(manifest.entries) - present):
+        raise PackageError(f"the manifest lists {missing[0]!r}, the package does not have it")
+    if extra := sorted(present - set(manifest.entries)):
+        raise PackageError(f"the package has {extra[0]!r}, the manifest does not list it")
+    for name, entry in manifest.entries.items():
+        if entry.size != records[name].size:
+            raise PackageError(f"{name!r} has {records[name].size} bytes, the manifest says {entry.size}")
+    if absent := sorted(manifest.required_entries - present):
+        raise PackageError(f"the manifest needs the entry {absent[0]!r}, the package does not have it")
+
+
+def _check_hashes(file: BinaryIO, manifest: Manifest, records: dict[str, Record]) -> None:
+    for name, entry in manifest.entries.items():
+        digest = hashlib.sha256()
+        file.seek(records[name].offset)
+        left = entry.size
+        while left and (block := file.read(min(BLOCK, left))):
+            digest.update(block)
+            left -= len(block)
+        if digest.hexdigest() != entry.sha256:
+            raise PackageError(
+                f"{name!r} is altered: its SHA-256 is {digest.hexdigest()}, "
+                f"the manifest says {entry.sha256}; copy or download the package again"
+            )
