@@ -39,7 +39,7 @@ class FrontendConfig:
 
 
 def mel_filter_bank(config: FrontendConfig) -> np.ndarray:
-    """Triangular filters on the Slaney scale with area normalisation, shape (n_fft // 2 + 1, mels), float32."""
+    """Slaney-scale triangles of equal area, shape (n_fft // 2 + 1, mels), float32."""
     bins = np.linspace(0.0, config.sample_rate / 2, config.n_fft // 2 + 1)
     edges = _mel_to_hz(np.linspace(_hz_to_mel(config.fmin), _hz_to_mel(config.fmax), config.mels + 2))
     rising = (bins[:, None] - edges[None, :-2]) / np.diff(edges)[None, :-1]

@@ -78,7 +78,7 @@ class Mellow(nn.Module):
         return self.expand(self.audio_encoder(waveform))
 
     def expand(self, rows: Tensor) -> Tensor:
-        """Distinct rows (B, 1 + positions, width) to audio tokens: the latent once, each frame `repeat` times."""
+        """(B, 1 + positions, width) distinct rows to audio tokens: each frame comes `repeat` times."""
         frames = rows[:, 1:].repeat_interleave(self.config.repeat, 1)
         return torch.cat((rows[:, :1], frames), 1)
 

@@ -1,0 +1,130 @@
+"""The `decoder` and `token_embedding` components: SmolLM2 on a shared, preallocated KV buffer.
+
+GroupQueryAttention reads and writes the same buffer for past and present, so a step copies nothing. Only the
+last position reaches the last layer's MLP and the head: the 49152-way head over a 389-position prefix would
+cost more than the prefix itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from alm_export.graph import MICROSOFT, GraphBuilder
+from alm_quantize.schemes import SCHEMES, quantize_blocks
+from alm_train.models.smollm2 import Layer, SmolLM2, rotary_table
+
+
+def build_decoder(model: SmolLM2, positions: int, scheme: str, head_scheme: str) -> GraphBuilder:
+    """Inputs `embeddings` (1, T, width), `past_key_i`/`past_value_i` (1, kv_heads, positions, head_dim) and
+    the two lengths that GroupQueryAttention wants; outputs `logits` (1, vocabulary) of the last position and
+    the present buffers."""
+    config = model.config
+    graph = GraphBuilder("decoder")
+    hidden = graph.input("embeddings", np.float32, (1, "length", config.width))
+    graph.input("last_position", np.int32, (1,))
+    graph.input("total_length", np.int32, ())
+    rotary = rotary_table(config, positions).numpy()
+    tables = [
+        graph.constant(table, name) for table, name in zip(rotary, ("rotary_cos", "rotary_sin"), strict=True)
+    ]
+    shape = (1, config.kv_heads, positions, config.head_dim)
+    normed = _rms_norm(graph, hidden, model.model.layers[0].input_layernorm, "layer0.norm1")
+    for index, layer in enumerate(model.model.layers):
+        last = index == config.layers - 1
+        following = model.model.norm if last else model.model.layers[index + 1].input_layernorm
+        past = [graph.input(f"past_{part}_{index}", np.float32, shape) for part in ("key", "value")]
+        mixed, *present = _attention(graph, normed, past, tables, layer, f"layer{index}", config, scheme)
+        for value, part in zip(present, ("key", "value"), strict=True):
+            graph.output(value, f"present_{part}_{index}", np.float32, shape)
+        if last:
+            minus_one = graph.constant(np.array([-1], np.int64))
+            mixed, hidden = (graph.op("Gather", value, minus_one, axis=1) for value in (mixed, hidden))
+        mixed = graph.linear(mixed, _array(layer.self_attn.o_proj.weight), scheme, f"layer{index}.o_proj")
+        normed, hidden = _add_norm(
+            graph, mixed, hidden, layer.post_attention_layernorm, f"layer{index}.norm2"
+        )
+        mlp = _gated_mlp(graph, normed, layer, f"layer{index}", scheme)
+        normed, hidden = _add_norm(graph, mlp, hidden, following, f"layer{index + 1}.norm1")
+    last_row = graph.reshape(normed, (1, config.width))
+    graph.output(_head(graph, last_row, model, head_scheme), "logits", np.float32, (1, config.vocabulary))
+    return graph
+
+
+def build_token_embedding(model: SmolLM2, head_scheme: str, tensors: dict[str, np.ndarray]) -> GraphBuilder:
+    """`ids` (T,) int64 to `embeddings` (T, width), reading the very matrix of the tied head.
+
+    `tensors` are the decoder's, so that both components point at one copy.
+    """
+    config, scheme = model.config, SCHEMES[head_scheme]
+    graph = GraphBuilder("token_embedding", tensors=tensors)
+    ids = graph.input("ids", np.int64, ("length",))
+    table = _array(model.model.embed_tokens.weight)
+    if scheme.bits == 32:
+        rows = graph.op("Gather", graph.constant(table, "head.table"), ids, axis=0)
+    else:
+        rows = _dequantized_rows(graph, ids, table, scheme.bits, scheme.block)
+    graph.output(rows, "embeddings", np.float32, ("length", config.width))
+    return graph
+
+
+def _dequantized_rows(graph: GraphBuilder, ids: str, table: np.ndarray, bits: int, block: int) -> str:
+    blocks = quantize_blocks(table, bits, block)
+    codes = graph.op("Gather", graph.constant(blocks.packed, "head.packed"), ids, axis=0)
+    if bits == 4:
+        low = graph.op("BitwiseAnd", codes, graph.constant(np.array(15, np.uint8)))
+        high = graph.op("BitShift", codes, graph.constant(np.array(4, np.uint8)), direction="RIGHT")
+        axis = graph.constant(np.array([-1], np.int64))
+        halves = [graph.op("Unsqueeze", half, axis) for half in (low, high)]
+        codes = graph.reshape(graph.op("Concat", *halves, axis=-1), (0, 0, block))
+    centred = graph.op("Sub", graph.op("Cast", codes, to=1), graph.constant(float(1 << (bits - 1))))
+    scales = graph.op("Gather", graph.constant(blocks.scales, "head.scales"), ids, axis=0)
+    values = graph.op("Mul", centred, graph.op("Unsqueeze", scales, graph.constant(np.array([-1], np.int64))))
+    padded = graph.reshape(values, (0, blocks.packed.shape[1] * block))
+    zero, end, axis = (graph.constant(np.array([v], np.int64)) for v in (0, table.shape[1], 1))
+    return graph.op("Slice", padded, zero, end, axis)
+
+
+def _attention(graph, normed, past, tables, layer: Layer, name, config, scheme) -> list[str]:
+    attention = layer.self_attn
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    packed = np.concatenate([_array(projection.weight) for projection in projections])
+    qkv = graph.linear(normed, packed, scheme, f"{name}.qkv")
+    return graph.op(
+        "GroupQueryAttention", qkv, "", "", *past, "last_position", "total_length", *tables,
+        outputs=3, domain=MICROSOFT, num_heads=config.heads, kv_num_heads=config.kv_heads, do_rotary=1,
+    )  # fmt: skip
+
+
+def _gated_mlp(graph: GraphBuilder, normed: str, layer: Layer, name: str, scheme: str) -> str:
+    gate = graph.linear(normed, _array(layer.mlp.gate_proj.weight), scheme, f"{name}.gate")
+    up = graph.linear(normed, _array(layer.mlp.up_proj.weight), scheme, f"{name}.up")
+    activated = graph.op("QuickGelu", gate, domain=MICROSOFT, alpha=1.0)  # alpha 1 is SiLU
+    product = graph.op("Mul", activated, up)
+    return graph.linear(product, _array(layer.mlp.down_proj.weight), scheme, f"{name}.down")
+
+
+def _head(graph: GraphBuilder, last_row: str, model: SmolLM2, scheme: str) -> str:
+    table = _array(model.model.embed_tokens.weight)
+    if SCHEMES[scheme].bits == 32:
+        return graph.op("Gemm", last_row, graph.constant(table, "head.table"), transB=1)
+    return graph.linear(last_row, table, scheme, "head")
+
+
+def _rms_norm(graph: GraphBuilder, value: str, norm, name: str) -> str:
+    scale = graph.constant(_array(norm.weight), f"{name}.scale")
+    return graph.op("SimplifiedLayerNormalization", value, scale, axis=-1, epsilon=norm.eps, stash_type=1)
+
+
+def _add_norm(graph: GraphBuilder, value: str, hidden: str, norm, name: str) -> list[str]:
+    """(norm(value + hidden), value + hidden) in one kernel."""
+    scale = graph.constant(_array(norm.weight), f"{name}.scale")
+    names = [f"{name}_normed", f"{name}_mean", f"{name}_deviation", f"{name}_sum"]
+    graph.op(
+        "SkipSimplifiedLayerNormalization", value, hidden, scale,
+        outputs=[names[0], "", "", names[3]], domain=MICROSOFT, epsilon=norm.eps,
+    )  # fmt: skip
+    return [names[0], names[3]]
+
+
+def _array(parameter) -> np.ndarray:
+    return parameter.detach().float().cpu().numpy()

@@ -1,0 +1,163 @@
+"""onnxruntime: graphs from the package, weights handed over as views of the mapped file.
+
+Importing this module imports onnxruntime, so only `load_engine` does it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+# Official wheels from 1.29 on carry a telemetry uploader that is on unless this is set before the import.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import numpy as np
+import onnxruntime as ort
+
+from alm.engines.base import Array, Float32, Int64
+from alm.errors import EngineError
+from alm.package import Package
+from alm.package.manifest import DecoderShape
+
+PROVIDERS = ["CPUExecutionProvider"]
+
+
+def engine(threads: int | None = None) -> OnnxRuntime:
+    """The engine with `threads` compute threads (default: one per core this process may use)."""
+    if threads is not None and threads < 1:
+        raise EngineError(f"threads is {threads}, expected at least 1")
+    return OnnxRuntime(threads or len(os.sched_getaffinity(0)))
+
+
+class OnnxRuntime:
+    """Loads ONNX components on the CPU."""
+
+    name = "onnxruntime"
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        """Compute threads of each component."""
+
+    def load_graph(self, package: Package, component: str) -> OnnxGraph:
+        """Load one component; EngineError when onnxruntime refuses it."""
+        return OnnxGraph(self._session(package, component))
+
+    def load_decoder(self, package: Package) -> OnnxDecoder:
+        """Load `token_embedding` and `decoder`."""
+        sessions = (self._session(package, name) for name in ("token_embedding", "decoder"))
+        return OnnxDecoder(*sessions, package.manifest.decoder)
+
+    def _session(self, package: Package, component: str) -> ort.InferenceSession:
+        entry = package.manifest.components[component]
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        weights = {name: array for part in entry.weights for name, array in package.tensors(part).items()}
+        try:
+            # The values view the map: onnxruntime reads them in place and keeps only its prepacked copy.
+            values = [ort.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
+            options.add_external_initializers(list(weights), values)
+            return ort.InferenceSession(package.read(entry.graph), options, providers=PROVIDERS)
+        except Exception as error:  # onnxruntime raises plain RuntimeError subclasses of many names
+            raise EngineError(
+                f"onnxruntime {ort.__version__} cannot load {entry.graph!r}: {error}"
+            ) from error
+
+
+class OnnxGraph:
+    """One loaded component. Safe to call from several threads."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session = session
+
+    def run(self, outputs: Sequence[str], **inputs: Array) -> dict[str, Array]:
+        """Compute the named outputs; EngineError when names, types or shapes do not fit."""
+        try:
+            return dict(zip(outputs, self._session.run(list(outputs), inputs), strict=True))
+        except Exception as error:
+            raise EngineError(f"onnxruntime failed: {error}") from error
+
+
+class OnnxDecoder:
+    """SmolLM2-style decoder over caches that it reads and writes in place. Safe to use from several threads."""
+
+    def __init__(
+        self, embedding: ort.InferenceSession, session: ort.InferenceSession, shape: DecoderShape
+    ) -> None:
+        self._embedding = OnnxGraph(embedding)
+        self.session = session
+        self.shape = shape
+
+    def embed(self, ids: Int64) -> Float32:
+        """(T,) ids to (T, width); EngineError for an id outside the vocabulary."""
+        if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self.shape.vocabulary:
+            raise EngineError(f"token ids reach {int(ids.max())}; the vocabulary has {self.shape.vocabulary}")
+        return self._embedding.run(["embeddings"], ids=ids)["embeddings"]
+
+    def new_cache(self) -> OnnxKVCache:
+        """An empty cache. Its memory is only touched, and so only taken, as positions are added."""
+        shape = self.shape
+        buffers = np.zeros(
+            (2 * shape.layers, 1, shape.kv_heads, shape.max_positions, shape.head_dim), np.float32
+        )
+        return OnnxKVCache(self, buffers, 0)
+
+
+class OnnxKVCache:
+    """Keys and values in one block of memory that is bound to the graph as past and as present at once."""
+
+    def __init__(self, decoder: OnnxDecoder, buffers: Float32, length: int) -> None:
+        self._decoder = decoder
+        self._buffers = buffers
+        self._length = length
+        self._logits = np.empty((1, decoder.shape.vocabulary), np.float32)
+        self._binding = decoder.session.io_binding()
+        self._binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(self._logits))
+        for index, buffer in enumerate(buffers):
+            name = f"{('key', 'value')[index % 2]}_{index // 2}"
+            value = ort.OrtValue.ortvalue_from_numpy(buffer)
+            self._binding.bind_ortvalue_input(f"past_{name}", value)
+            self._binding.bind_ortvalue_output(f"present_{name}", value)
+
+    @property
+    def length(self) -> int:
+        """Positions held."""
+        return self._length
+
+    @property
+    def capacity(self) -> int:
+        """Positions that fit."""
+        return self._decoder.shape.max_positions
+
+    def append(self, embeddings: Float32) -> Float32:
+        """Run the decoder on (T, width); the logits (vocabulary,) of the last position."""
+        total = self._length + len(embeddings)
+        if not self._length < total <= self.capacity:
+            raise EngineError(
+                f"cannot append {len(embeddings)} positions to {self._length}: the cache holds {self.capacity}"
+            )
+        binding = self._binding
+        rows = np.ascontiguousarray(embeddings[np.newaxis], np.float32)
+        try:
+            binding.bind_cpu_input("embeddings", rows)
+            binding.bind_cpu_input("last_position", np.array([total - 1], np.int32))
+            binding.bind_cpu_input("total_length", np.array(total, np.int32))
+            self._decoder.session.run_with_iobinding(binding)
+        except Exception as error:
+            raise EngineError(f"onnxruntime failed in the decoder: {error}") from error
+        self._length = total
+        return self._logits[0].copy()
+
+    def rewind(self, length: int) -> None:
+        """Forget every position from `length` on; what lies behind is overwritten by the next append."""
+        if not 0 <= length <= self._length:
+            raise EngineError(f"cannot rewind to {length}: the cache holds {self._length} positions")
+        self._length = length
+
+    def fork(self) -> OnnxKVCache:
+        """An independent copy of the positions held: 12 MB and a few milliseconds at full size."""
+        fork = self._decoder.new_cache()
+        fork._buffers[:, :, :, : self._length] = self._buffers[:, :, :, : self._length]
+        fork._length = self._length
+        return fork

@@ -1,0 +1,1 @@
+"""Weights from files: found, downloaded, read safely and loaded strictly."""

@@ -1,0 +1,160 @@
+"""Read a checkpoint file and load it into Mellow, strictly: every key accounted for, nothing executed.
+
+The official file is a bare state dict written by `torch.save`, sometimes with `module.` before every key
+(Mellow fact sheet section 9). Besides weights it holds what the code can compute by itself; those entries are
+compared with what we compute, and then dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from alm.errors import CheckpointError
+from alm_train.models.mellow import Mellow
+
+HTSAT = "audio_encoder.base.htsat."
+MEL = f"{HTSAT}logmel_extractor.melW"
+EMBEDDING = "caption_decoder.lm.model.embed_tokens.weight"
+HEAD = "caption_decoder.lm.lm_head.weight"
+PARALLEL = "module."
+LISTED = 8
+"""Keys listed per kind of mismatch before the rest is only counted."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file held."""
+
+    state: dict[str, Tensor]
+    """Tensors by key, `module.` removed."""
+    metadata: dict[str, str]
+    """Text entries of a safetensors file; empty for other files."""
+    sha256: str
+    """Hash of the file."""
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a safetensors file or a `torch.save`d state dict. CheckpointError for anything else.
+
+    Pickles are read with torch's restricted unpickler, which builds tensors and plain containers and refuses
+    everything that could run code.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    reader = _read_safetensors if path.suffix == ".safetensors" else _read_torch
+    state, metadata = reader(path)
+    if all(key.startswith(PARALLEL) for key in state):
+        state = {key.removeprefix(PARALLEL): tensor for key, tensor in state.items()}
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Checkpoint(state, metadata, digest)
+
+
+def load_mellow(model: Mellow, state: dict[str, Tensor], name: str) -> None:
+    """Copy `state` into `model`; CheckpointError lists every missing, unexpected and misshapen key.
+
+    `name` says in messages where the state came from. The mel filter bank is taken from the file when it is
+    there, as the original code does.
+    """
+    state = dict(state)
+    derived = _derived(model)
+    if EMBEDDING in state:
+        derived[HEAD] = lambda tied=state[EMBEDDING]: tied
+    for key in [key for key in state if key in derived]:
+        _check_derived(key, state.pop(key), derived[key], name)
+    for key in [key for key in state if _unused(key)]:
+        del state[key]
+    expected = model.state_dict()
+    state.setdefault(MEL, expected[MEL])
+    state.setdefault(f"{HTSAT}bn0.num_batches_tracked", torch.tensor(0))
+    _check_keys(state, expected, name)
+    broken = [key for key, tensor in state.items() if not torch.isfinite(tensor.float()).all()]
+    if broken:
+        raise CheckpointError(f"{name}: {_listing(broken)} hold NaN or infinity; get the file again")
+    model.load_state_dict(state)
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is no complete safetensors file: {error}") from error
+
+
+def _read_torch(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{path} holds more than tensors, or is no checkpoint; it was not opened, because such a file can "
+            f"run code when it is read ({reason})"
+        ) from error
+    except Exception as error:  # torch raises RuntimeError, EOFError, ValueError, ... for damaged files
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path} is damaged or only half downloaded ({reason}); get it again"
+        ) from error
+    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CheckpointError(f"{path} is no state dict: expected a dictionary from names to tensors")
+    return state, {}
+
+
+def _derived(model: Mellow) -> dict[str, Callable[[], Tensor]]:
+    """Keys of the official file that we compute ourselves, and how."""
+    htsat = model.audio_encoder.base.htsat
+    found: dict[str, Callable[[], Tensor]] = {}
+    for part, name in enumerate(("conv_real", "conv_imag")):
+        key = f"{HTSAT}spectrogram_extractor.stft.{name}.weight"
+        found[key] = lambda part=part: htsat.logmel_extractor.kernels[part].unsqueeze(1)
+    for stage, layer in enumerate(htsat.layers):
+        for index, block in enumerate(layer.blocks):
+            prefix = f"{HTSAT}layers.{stage}.blocks.{index}."
+            found[f"{prefix}attn.relative_position_index"] = lambda b=block: b.attn.relative_position_index
+            if block.mask is not None:
+                found[f"{prefix}attn_mask"] = lambda b=block: b.mask
+    return found
+
+
+def _check_derived(key: str, tensor: Tensor, compute: Callable[[], Tensor], name: str) -> None:
+    expected = compute()
+    if tensor.shape != expected.shape or not torch.allclose(tensor.float(), expected.float(), atol=1e-4):
+        raise CheckpointError(
+            f"{name}: {key} is not what this model computes; the file belongs to a model with another "
+            "spectrogram, window layout or head"
+        )
+
+
+def _unused(key: str) -> bool:
+    """The encoder's classifier of its first training: in every official file, never used."""
+    return key in (f"{HTSAT}head.weight", f"{HTSAT}head.bias")
+
+
+def _check_keys(state: dict[str, Tensor], expected: dict[str, Tensor], name: str) -> None:
+    missing = [key for key in expected if key not in state]
+    unexpected = [key for key in state if key not in expected]
+    misshapen = [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(tensor.shape)}"
+        for key, tensor in expected.items()
+        if key in state and state[key].shape != tensor.shape
+    ]
+    problems = [
+        f"{len(keys)} {kind}: {_listing(keys)}"
+        for kind, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
+        if keys
+    ]
+    if problems:
+        raise CheckpointError(f"{name} does not fit this model. " + "; ".join(problems))
+
+
+def _listing(keys: list[str]) -> str:
+    return ", ".join(keys[:LISTED]) + (f" and {len(keys) - LISTED} more" if len(keys) > LISTED else "")
