@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+
 from alm.package import (
     Component,
     DecoderShape,
@@ -32,9 +33,7 @@ def tiny_manifest() -> Manifest:
         ),
         prompt=PromptLayout(audio_tokens=3, separator_id=0, prompt_tokens=5, pad_id=17, lowercase=True),
         generation=GenerationDefaults(stop_id=0, max_tokens=8, max_positions=64),
-        decoder=DecoderShape(
-            width=8, vocabulary=64, layers=2, kv_heads=1, head_dim=4, max_positions=64
-        ),
+        decoder=DecoderShape(width=8, vocabulary=64, layers=2, kv_heads=1, head_dim=4, max_positions=64),
         components={
             "decoder": Component("onnxruntime", "decoder.onnx", ("decoder.safetensors",), "fp32"),
             "audio_encoder": Component("onnxruntime", "audio_encoder.onnx", (), "fp32"),
@@ -68,7 +67,7 @@ def tiny_entries() -> dict[str, bytes | Path]:
         "decoder.onnx": b"graph" * 20,
         "decoder.safetensors": weights.getvalue(),
         "golden.npz": golden.getvalue(),
-        "README.md": "# mellow-tiny\n".encode(),
+        "README.md": b"# mellow-tiny\n",
     }
 
 

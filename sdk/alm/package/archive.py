@@ -167,15 +167,15 @@ def _check_layout(view: memoryview, records: list[Record], directory_start: int)
                 "entries stand one behind the other in the order of the directory"
             )
         header = record.local_header()
-        position += len(header) + record.size
-        if position > directory_start:
-            raise PackageError(
-                f"the entry {record.name!r} runs into the ZIP directory; the package is altered"
-            )
         if bytes(view[record.start : record.start + len(header)]) != header:
             raise PackageError(
                 f"the local header of {record.name!r} disagrees with the ZIP directory, or the entry is not "
                 f"aligned to {ALIGNMENT} bytes; packages are written by alm-export, not by a ZIP program"
+            )
+        position += len(header) + record.size
+        if position > directory_start:
+            raise PackageError(
+                f"the entry {record.name!r} runs into the ZIP directory; the package is altered"
             )
     if position != directory_start:
         raise PackageError(f"{directory_start - position} bytes before the ZIP directory belong to no entry")
