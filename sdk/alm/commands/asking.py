@@ -64,7 +64,11 @@ def compare(
     truncate: Truncate = False,
     json: AsJson = False,
 ) -> None:
-    """Ask a question about two recordings, such as "explain the difference in few words."."""
+    """Ask a question about two recordings.
+
+    Such as "explain the difference in few words." Both must fit into the model's window, or --window first
+    must say that only their beginnings count.
+    """
     options = _options(max_tokens, temperature, top_p, seed, stop)
     _answer(package, (first, second), question, options, window, threads, truncate, json)
 

@@ -21,7 +21,10 @@ def choose(
     threads: Threads = None,
     json: AsJson = False,
 ) -> None:
-    """Choose among options by their likelihood, such as: alm choose P clip.wav "is it raining?" yes no."""
+    """Choose among options by their likelihood.
+
+    Such as: alm choose PACKAGE street.wav "is it raining?" yes no
+    """
     from alm import load
 
     with load(package, threads=threads) as model:

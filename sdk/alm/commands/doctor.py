@@ -9,7 +9,10 @@ from alm.commands.output import print_json, print_rows
 
 
 def doctor(json: AsJson = False) -> None:
-    """Examine this machine: versions, processor, memory, engines. Exit status 1 when something is wrong."""
+    """Examine this machine: versions, processor, memory, engines.
+
+    Exit status 1 when something is wrong.
+    """
     from alm.doctor import examine
 
     findings = examine()

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 def inspect(package: PackagePath, json: AsJson = False) -> None:
-    """Show a package's model, licence, components and quality, after checking every hash. Runs no engine."""
+    """Show a package's model, licence, components and quality.
+
+    Checks every hash first, runs no engine.
+    """
     from alm.package import Package
 
     with Package.open(package) as opened:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from alm.streaming import AnswerStream
 
+PIPE_WIDTH = 10_000
+
 
 def print_json(value: Any) -> None:
     """Print a value as one JSON document; dataclasses become objects."""
@@ -28,7 +30,8 @@ def print_rows(rows: Sequence[tuple[str, ...]], header: tuple[str, ...] = ()) ->
     table = Table(*header, box=box.SIMPLE_HEAD if header else None, show_header=bool(header), pad_edge=False)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False, soft_wrap=not sys.stdout.isatty()).print(table)
+    # A pipe has no width: what reads it should get one line per row.
+    Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
 
 
 def print_answer(stream: AnswerStream, spans: tuple[tuple[float, float], ...]) -> None:

@@ -7,7 +7,10 @@ from alm.commands.output import print_json, print_rows
 
 
 def verify(package: PackagePath, threads: Threads = None, json: AsJson = False) -> None:
-    """Check a package: hashes, then every stage from sound to tokens against its golden self-test."""
+    """Run a package's golden self-test on this machine.
+
+    Checks every hash, then every stage from sound to tokens. Exit status 1 names the first that differs.
+    """
     from alm import verify as checks
 
     result = checks.verify(package, threads=threads)

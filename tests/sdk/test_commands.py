@@ -1,0 +1,252 @@
+"""The `alm` command: exit statuses, JSON, and one line for every failure."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import soundfile
+from fakes import golden, noise, weights, write_fake
+
+import alm
+from alm.commands import main
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["alm", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main()
+            sys.exit(0)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return Result(int(left.value.code or 0), out, err)
+
+    return run
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> tuple[Path, Path]:
+    paths = tmp_path / "a.wav", tmp_path / "b.wav"
+    for seed, path in enumerate(paths):
+        soundfile.write(path, *noise(1, seed), subtype="FLOAT")
+    return paths
+
+
+def test_ask(run: Run, package: Path, recordings: tuple[Path, Path]) -> None:
+    with alm.load(package) as model:
+        expected = model.listen(recordings[0]).ask("what is it?", max_tokens=9)
+    result = run("ask", package, recordings[0], "what is it?", "--max-tokens", 9, "--json")
+    assert result.status == 0
+    assert result.err == ""
+    found = json.loads(result.out)
+    assert found["text"] == expected.text
+    assert found["tokens"] == list(expected.tokens)
+    assert found["finish_reason"] == expected.finish_reason
+    assert found["windows"][0]["start"] == 0
+    assert set(found["timing"]) == {"encode", "prefill", "first_token", "decode"}
+
+
+def test_human_output_is_the_text(
+    run: Run, package: Path, recordings: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = json.loads(run("ask", package, recordings[0], "what?", "--json").out)["text"]
+    shown = "".join(letter for letter in said if letter.isprintable()).strip()
+    piped = run("ask", package, recordings[0], "what?")
+    assert (piped.status, piped.out.strip()) == (0, shown)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert run("ask", package, recordings[0], "what?").out.strip() == shown
+
+
+def test_compare_and_options(run: Run, package: Path, recordings: tuple[Path, Path]) -> None:
+    with alm.load(package) as model:
+        expected = model.compare(
+            *recordings, "what differs?", temperature=3.0, seed=5, top_p=0.9, max_tokens=8
+        )
+    result = run(
+        *("compare", package, *recordings, "what differs?", "--json", "--threads", 1, "--window", "first"),
+        *("--temperature", 3.0, "--seed", 5, "--top-p", 0.9, "--max-tokens", 8),
+    )
+    assert json.loads(result.out)["tokens"] == list(expected.tokens)
+
+
+def test_choose(run: Run, package: Path, recordings: tuple[Path, Path]) -> None:
+    with alm.load(package) as model:
+        expected = model.listen(recordings[0]).choose("which?", ["dog", "rain"])
+    found = json.loads(run("choose", package, recordings[0], "which?", "dog", "rain", "--json").out)
+    assert (found["text"], found["index"]) == (expected.text, expected.index)
+    assert found["probabilities"] == pytest.approx(list(expected.probabilities))
+    lines = run("choose", package, recordings[0], "which?", "dog", "rain").out.split("\n")
+    assert expected.text in lines[0]
+    assert f"{max(expected.probabilities):.1%}" in lines[0]
+
+
+def test_a_long_recording_prints_its_times(
+    run: Run, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soundfile.write(tmp_path / "long.wav", *noise(2.0), subtype="FLOAT")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    out = run("ask", package, tmp_path / "long.wav", "what?", "--max-tokens", 2).out
+    assert out.startswith("[0.0 - 0.1 s] ")
+    assert "\n[0.1 - 0.2 s] " in out
+    once = run("ask", package, tmp_path / "long.wav", "what?", "--window", "first", "--json").out
+    assert len(json.loads(once)["windows"]) == 1
+
+
+def test_inspect_shows_licence_and_caution(run: Run, package: Path) -> None:
+    out = run("inspect", package).out
+    for text in ("mellow-fake", "CC0-1.0", "nobody", "the answers mean nothing", "fp32", "choice.accuracy"):
+        assert text in out
+    found = json.loads(run("inspect", package, "--json").out)
+    assert found["weights"]["licence"] == "CC0-1.0"
+    assert found["bytes"] == package.stat().st_size
+
+
+def test_verify_passes_and_fails(run: Run, package: Path, tmp_path: Path) -> None:
+    good = run("verify", package)
+    assert good.status == 0
+    assert good.out.count(" ok") == 5
+    altered = weights()
+    altered["value"] = altered["value"] * 2
+    bad = write_fake(tmp_path / "bad.alm", tensors=altered, arrays=golden(weights()))
+    result = run("verify", bad)
+    assert result.status == 1
+    assert result.err.startswith("alm: stage logits is the first that differs")
+    assert result.err.count("\n") == 1
+    found = json.loads(run("verify", bad, "--json").out)
+    assert (found["ok"], [stage["ok"] for stage in found["stages"]]) == (False, [True] * 3 + [False] * 2)
+
+
+def test_doctor(run: Run, fake_engine: None) -> None:
+    found = json.loads(run("doctor", "--json").out)
+    names = [finding["name"] for finding in found["findings"]]
+    assert {"python", "numpy", "cpu features", "memory", "engine onnxruntime", "torch"} <= set(names)
+    # The fake engine exists in this process only, so the doctor must report that it cannot be loaded.
+    fake = next(finding for finding in found["findings"] if finding["name"] == "engine fake")
+    assert not fake["ok"]
+    result = run("doctor")
+    assert result.status == 1
+    assert "! " in result.out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["ask"],
+        ["ask", "p.alm", "a.wav"],
+        ["listen"],
+        ["ask", "p.alm", "a.wav", "what?", "--temperature", "-1"],
+        ["ask", "p.alm", "a.wav", "what?", "--window", "last"],
+        ["ask", "p.alm", "a.wav", "what?", "--max-tokens", "many"],
+        ["choose", "p.alm", "a.wav", "which?"],
+    ],
+)
+def test_wrong_usage_is_status_2(run: Run, arguments: list[str]) -> None:
+    assert run(*arguments).status == 2
+
+
+def test_every_failure_is_one_line(
+    run: Run, package: Path, recordings: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (text := tmp_path / "text.wav").write_text("not sound")
+    cut = tmp_path / "cut.alm"
+    cut.write_bytes(package.read_bytes()[:-100])
+    failures = [
+        ("ask", tmp_path / "none.alm", recordings[0], "what?"),
+        ("ask", cut, recordings[0], "what?"),
+        ("ask", package, tmp_path / "none.wav", "what?"),
+        ("ask", package, text, "what?"),
+        ("ask", package, tmp_path, "what?"),
+        ("ask", package, recordings[0], ""),
+        ("ask", package, recordings[0], "long " * 100),
+        ("ask", package, recordings[0], "what?", "--max-tokens", 10_000),
+        ("ask", package, recordings[0], "what?", "--top-p", 0),
+        ("choose", package, recordings[0], "which?", "one"),
+        ("inspect", text),
+        ("verify", text),
+    ]
+    for arguments in failures:
+        result = run(*arguments)
+        assert result.status == 1, arguments
+        assert result.out == ""
+        assert result.err.startswith("alm: ")
+        assert result.err.count("\n") == 1
+
+
+def test_truncate_lets_a_long_question_pass(run: Run, package: Path, recordings: tuple[Path, Path]) -> None:
+    assert "--truncate" in run("ask", package, recordings[0], "long " * 100).err
+    assert run("ask", package, recordings[0], "long " * 100, "--truncate").status == 0
+
+
+def test_interruption_is_status_130(
+    run: Run, package: Path, recordings: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("alm.generation.greedy", interrupt)
+    assert run("ask", package, recordings[0], "what?").status == 130
+
+
+def test_defects_are_one_line_too(run: Run, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("by nought")
+
+    monkeypatch.setattr("alm.verify.verify", fail)
+    result = run("verify", package)
+    assert result.status == 1
+    assert result.err.startswith("alm: ZeroDivisionError: by nought. This is a defect")
+
+
+def test_answers_that_stdout_cannot_show(
+    package: Path, recordings: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A Raspberry Pi without a locale has an ASCII stdout."""
+    environment = {
+        **os.environ,
+        "PYTHONIOENCODING": "ascii",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+    }
+    program = (
+        "import sys; from alm.engines import ENGINES; ENGINES['fake'] = 'fakes'; "
+        "from alm.commands import main; main()"
+    )
+    for seed in range(3):
+        arguments = ("ask", package, recordings[0], "what?", "--temperature", "9", "--seed", str(seed))
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            capture_output=True,
+            env=environment,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.isascii()
+
+
+def test_a_reader_that_leaves_early(package: Path) -> None:
+    program = "from alm.commands import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "inspect", package, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
