@@ -1,1 +1,1 @@
-"""Components as ONNX graphs, targets, and the `alm-export` command."""
+"""From a PyTorch checkpoint to one verified package: graphs, targets, and the `alm-export` command."""

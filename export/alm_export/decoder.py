@@ -50,13 +50,10 @@ def build_decoder(model: SmolLM2, positions: int, scheme: str, head_scheme: str)
     return graph
 
 
-def build_token_embedding(model: SmolLM2, head_scheme: str, tensors: dict[str, np.ndarray]) -> GraphBuilder:
-    """`ids` (T,) int64 to `embeddings` (T, width), reading the very matrix of the tied head.
-
-    `tensors` are the decoder's, so that both components point at one copy.
-    """
+def build_token_embedding(model: SmolLM2, head_scheme: str) -> GraphBuilder:
+    """`ids` (T,) int64 to `embeddings` (T, width), from the very constants of the decoder's tied head."""
     config, scheme = model.config, SCHEMES[head_scheme]
-    graph = GraphBuilder("token_embedding", tensors=tensors)
+    graph = GraphBuilder("token_embedding")
     ids = graph.input("ids", np.int64, ("length",))
     table = _array(model.model.embed_tokens.weight)
     if scheme.bits == 32:

@@ -6,7 +6,7 @@ indices and quantized matrices come out the same with every torch release.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +30,7 @@ class GraphBuilder:
     name: str
     """Component name."""
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
-    """Weights kept outside the graph; shared between components that use the same matrix."""
+    """Weights kept outside the graph."""
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
     outputs: list[onnx.ValueInfoProto] = field(default_factory=list)
@@ -61,7 +61,7 @@ class GraphBuilder:
         array = np.asarray(value)
         if array.dtype == np.float64:
             array = array.astype(np.float32)
-        name = name or f"constant_{len(self.constants)}"
+        name = name or f"{self.name}.constant_{len(self.constants)}"
         if name not in self.constants:
             proto = TensorProto(
                 name=name, dims=array.shape, data_type=helper.np_dtype_to_tensor_dtype(array.dtype)
@@ -70,7 +70,7 @@ class GraphBuilder:
                 proto.raw_data = array.tobytes()
             else:
                 proto.data_location = TensorProto.EXTERNAL
-                self.tensors[f"{name}"] = np.ascontiguousarray(array)
+                self.tensors[name] = np.ascontiguousarray(array)
             self.constants[name] = proto
         return name
 
@@ -92,16 +92,23 @@ class GraphBuilder:
         elif chosen.block:
             return self._block_linear(value, weight, scheme, name, bias)
         else:
-            rows = quantize_rows(weight)
-            inputs = [
-                value,
-                self.constant(rows.values, f"{name}.int8"),
-                self.constant(rows.scales, f"{name}.scales"),
-            ]
-            if bias is not None:
-                inputs += ["", self.constant(bias, f"{name}.bias")]
-            return self.op("DynamicQuantizeMatMul", *inputs, domain=MICROSOFT)
+            return self._row_linear(value, weight, chosen.signed, name, bias)
         return out if bias is None else self.op("Add", out, self.constant(bias, f"{name}.bias"))
+
+    def _row_linear(
+        self, value: str, weight: np.ndarray, signed: bool, name: str, bias: np.ndarray | None
+    ) -> str:
+        rows = quantize_rows(weight, signed)
+        zero = np.full(len(weight), 0 if signed else 128, rows.values.dtype)
+        inputs = [
+            value,
+            self.constant(rows.values, f"{name}.int8"),
+            self.constant(rows.scales, f"{name}.scales"),
+            self.constant(zero, f"{name}.zero"),
+        ]
+        if bias is not None:
+            inputs.append(self.constant(bias, f"{name}.bias"))
+        return self.op("DynamicQuantizeMatMul", *inputs, domain=MICROSOFT)
 
     def _block_linear(
         self, value: str, weight: np.ndarray, scheme: str, name: str, bias: np.ndarray | None
@@ -121,13 +128,16 @@ class GraphBuilder:
             "MatMulNBits", *inputs, domain=MICROSOFT, K=weight.shape[1], N=weight.shape[0], **attributes
         )
 
-    def build(self, location: str, offsets: dict[str, int]) -> bytes:
-        """The serialized model, its weights at `offsets` of the file called `location`."""
-        for name, proto in self.constants.items():
-            if proto.data_location == TensorProto.EXTERNAL:
-                place = {"location": location, "offset": offsets[name], "length": self.tensors[name].nbytes}
-                for key, value in place.items():
-                    proto.external_data.add(key=key, value=str(value))
+    @property
+    def external(self) -> list[str]:
+        """Names of the constants that are kept outside the graph."""
+        return [name for name, proto in self.constants.items() if proto.data_location == TensorProto.EXTERNAL]
+
+    def build(self, places: Mapping[str, tuple[str, int, int]]) -> bytes:
+        """The serialized model; `places` gives the file, offset and size of each external constant."""
+        for name in self.external:
+            for key, value in zip(("location", "offset", "length"), places[name], strict=True):
+                self.constants[name].external_data.add(key=key, value=str(value))
         graph = helper.make_graph(
             self.nodes, self.name, self.inputs, self.outputs, list(self.constants.values())
         )

@@ -22,7 +22,9 @@ class Scheme:
     bits: int
     """Bits per weight; 32 keeps float32."""
     block: int = 0
-    """Weights that share a scale; 0 gives one scale per output row."""
+    """Weights that share a scale; 0 gives one scale per output row and activations in 8 bits."""
+    signed: bool = True
+    """Whether codes are stored around 0 or around 128; for one scale per row only."""
 
     @property
     def bits_per_weight(self) -> float:
@@ -35,6 +37,7 @@ SCHEMES = {
     for scheme in (
         Scheme("fp32", 32),
         Scheme("int8", 8),
+        Scheme("uint8", 8, signed=False),
         Scheme("int8-block32", 8, 32),
         Scheme("int4-block32", 4, 32),
         Scheme("int4-block64", 4, 64),
@@ -56,7 +59,7 @@ class Blocks:
 class Rows:
     """A matrix with one scale per output row."""
 
-    values: NDArray[np.int8]
+    values: NDArray[np.int8] | NDArray[np.uint8]
     """(in, out): transposed, as the kernels want it."""
     scales: NDArray[np.float32]
     """(out,)."""
@@ -79,9 +82,10 @@ def quantize_blocks(weight: NDArray[np.float32], bits: int, block: int) -> Block
     return Blocks(packed, scales[..., 0].astype(np.float32))
 
 
-def quantize_rows(weight: NDArray[np.float32]) -> Rows:
-    """Symmetric int8 of (out, in), one scale per output row."""
+def quantize_rows(weight: NDArray[np.float32], signed: bool = True) -> Rows:
+    """Symmetric 8 bits of (out, in), one scale per output row; unsigned codes have zero point 128."""
     scales = np.abs(weight).max(1) / 127
     safe = np.where(scales == 0, 1, scales)
-    codes = np.rint(weight / safe[:, None]).astype(np.int8)
-    return Rows(np.ascontiguousarray(codes.T), scales.astype(np.float32))
+    codes = np.rint(weight / safe[:, None])
+    values = codes.astype(np.int8) if signed else (codes + 128).astype(np.uint8)
+    return Rows(np.ascontiguousarray(values.T), scales.astype(np.float32))

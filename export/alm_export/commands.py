@@ -1,0 +1,173 @@
+"""The `alm-export` command."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from alm.errors import AlmError, DependencyError
+
+if TYPE_CHECKING:
+    from alm_export.pipeline import Exported, Request
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+errors = Console(stderr=True)
+
+
+class Family(StrEnum):
+    """Model families that can be exported."""
+
+    mellow = "mellow"
+
+
+@app.command()
+def export(
+    family: Annotated[Family, typer.Argument(help="Model family.")],
+    target: Annotated[str, typer.Option(help="Device: arm64, rpi4, rpi5 or x86_64.")] = "arm64",
+    int4: Annotated[bool, typer.Option("--int4", help="4-bit decoder, 8-bit encoder (default).")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="8 bits throughout.")] = False,
+    fp32: Annotated[bool, typer.Option("--fp32", help="No quantization.")] = False,
+    scheme: Annotated[
+        str | None, typer.Option(help="A scheme for all parts, or audio_encoder=…,decoder=…,head=….")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="Engine of the package.")] = "onnxruntime",
+    weights: Annotated[
+        str, typer.Option(help="reference, v0, v0_s, random, or a path to a checkpoint or weights folder.")
+    ] = "reference",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Package file to write.")] = None,
+    budget: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of next-token decisions that may differ from float32.")
+    ] = 0.05,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Folder of your recordings to measure quality on too."
+        ),
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never download.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Turn a PyTorch checkpoint into one verified package file."""
+    precisions = [name for name, chosen in (("int4", int4), ("int8", int8), ("fp32", fp32)) if chosen]
+    if len(precisions) + (scheme is not None) > 1:
+        raise typer.BadParameter("choose one of --int4, --int8, --fp32 and --scheme")
+    _require_libraries()
+    from alm_export.pipeline import Request, export
+    from alm_export.targets import find_target, parse_schemes
+
+    device = find_target(target)
+    if engine != device.engine:
+        raise typer.BadParameter(f"{target} packages run on {device.engine}", param_hint="--engine")
+    precision = (precisions or ["int4"])[0]
+    request = Request(
+        target=device,
+        scheme="custom" if scheme else precision,
+        ladders=parse_schemes(scheme) if scheme else device.ladders(precision),
+        weights=weights,
+        output=output or Path(f"{family}-{target}-{'custom' if scheme else precision}.alm"),
+        budget=budget,
+        recordings=calibrate,
+        offline=offline,
+    )
+    if as_json:
+        print(json.dumps(_summary(export(request)), indent=1))
+        return
+    console = Console()
+    _print_plan(console, request)
+    with _Display(console) as display:
+        exported = export(request, display.report)
+    _print_summary(console, exported)
+
+
+def main() -> None:
+    """Entry point: errors are one message on stderr and exit status 1, Ctrl-C is 130."""
+    try:
+        app(standalone_mode=True)
+    except AlmError as error:
+        errors.print(f"[red]alm-export:[/red] {error}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+class _Display:
+    """Progress bars, one per stage that has begun."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (
+            TextColumn("{task.description:<24}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+        )
+        self.progress = Progress(*columns, TimeElapsedColumn(), console=console)
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> _Display:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.progress.stop()
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Show that `stage` has done `done` of `total`."""
+        from alm_export.pipeline import STAGES
+
+        if stage not in self.tasks:
+            self.tasks[stage] = self.progress.add_task(STAGES[stage])
+        self.progress.update(self.tasks[stage], completed=done, total=total or None)
+
+
+def _require_libraries() -> None:
+    try:
+        import onnx  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise DependencyError(
+            f"exporting needs {error.name}, which is not installed: pip install 'alm-edge[export]'"
+        ) from error
+
+
+def _print_plan(console: Console, request: Request) -> None:
+    console.print(
+        f"[bold]{request.target.name}[/bold]: {request.target.description}, {request.target.engine}"
+    )
+    for part, ladder in request.ladders.items():
+        more = f" (then {', '.join(ladder[1:])} if the budget asks for it)" if ladder[1:] else ""
+        console.print(f"  {part:<14}{ladder[0]}{more}", highlight=False)
+
+
+def _print_summary(console: Console, exported: Exported) -> None:
+    from alm_export.card import quality_table
+
+    table = Table("stage", "difference from PyTorch float32", title="Parity", title_justify="left")
+    for stage in exported.parity.stages:
+        unit = " tokens differ" if stage.stage == "tokens" else ""
+        table.add_row(stage.stage, f"{stage.difference:.3g}{unit}")
+    console.print(table)
+    console.print(quality_table(exported.manifest), markup=False, highlight=False)
+    weights = exported.manifest.weights
+    size = exported.path.stat().st_size / 1e6
+    console.print(f"\nLicence of the weights: {weights.licence} ({weights.source})", highlight=False)
+    console.print(f"[bold green]{exported.path}[/bold green]  {size:.1f} MB, verified")
+    console.print(f'Next: alm ask {exported.path} RECORDING.wav "what is the sound?"', highlight=False)
+
+
+def _summary(exported: Exported) -> dict[str, object]:
+    return {
+        "path": os.fspath(exported.path),
+        "bytes": exported.path.stat().st_size,
+        "schemes": {name: c.scheme for name, c in exported.manifest.components.items()},
+        "parity": {stage.stage: stage.difference for stage in exported.parity.stages},
+        "quality": exported.manifest.quality,
+        "weights": {"source": exported.manifest.weights.source, "licence": exported.manifest.weights.licence},
+    }

@@ -1,0 +1,261 @@
+"""`alm-export` from start to end: weights, graphs, parity, quality, self-test, package."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import alm
+from alm.errors import ExportError
+from alm.models.mellow import Mellow as PackagedMellow
+from alm.package import (
+    GOLDEN,
+    DecoderShape,
+    Frontend,
+    GenerationDefaults,
+    GoldenInfo,
+    Manifest,
+    ModelInfo,
+    PromptLayout,
+    WeightsInfo,
+    write_package,
+)
+from alm.prompt import PromptTokenizer
+from alm.verify import Verification, verify_model
+from alm_export.card import model_card
+from alm_export.components import Components, build_components
+from alm_export.golden import Golden, golden_from_package, golden_from_torch
+from alm_export.targets import Ladders, Target
+from alm_quantize.gate import Assignment, Trial, search
+from alm_quantize.probes import Probe, bundled_probes, folder_probes
+from alm_quantize.quality import Answered, answer_in_float, compare
+from alm_train.checkpoints.weights import Weights, load_weights
+from alm_train.models.mellow import MellowConfig
+
+Report = Callable[[str, int, int], None]
+"""Called as (stage, done, total)."""
+
+STAGES = {
+    "weights": "loading the weights",
+    "float": "asking PyTorch float32",
+    "build": "building the graphs",
+    "quality": "comparing answers",
+    "package": "writing the package",
+    "verify": "verifying the package",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be exported."""
+
+    target: Target
+    """Device profile."""
+    scheme: str
+    """Precision or scheme as asked for; names the package."""
+    ladders: Ladders
+    """Schemes per part, from cheapest to dearest."""
+    weights: str
+    """Name or path of the weights."""
+    output: Path
+    """Where the package goes."""
+    budget: float
+    """Largest share of next-token decisions that may differ from float32."""
+    recordings: Path | None = None
+    """The user's own recordings, asked about beside the bundled clips."""
+    offline: bool = False
+    """Whether downloading is forbidden."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What came out."""
+
+    path: Path
+    """The package."""
+    manifest: Manifest
+    """Its manifest."""
+    parity: Verification
+    """The draft held against PyTorch float32, stage by stage. Quantized stages differ, by this much."""
+    trials: tuple[Trial, ...]
+    """Assignments the quality gate tried; empty where there was nothing to compare."""
+
+
+def export(request: Request, report: Report = lambda stage, done, total: None) -> Exported:
+    """Export one package. Nothing appears at `request.output` unless everything succeeded.
+
+    Raises CheckpointError, ExportError, QualityError, ParityError or PackageError.
+    """
+    if not request.output.parent.is_dir():
+        raise ExportError(
+            f"the folder {request.output.parent} does not exist; create it or choose another --output"
+        )
+    report("weights", 0, 1)
+    weights = load_weights(
+        request.weights,
+        offline=request.offline,
+        progress=lambda done, total: report("weights", done, total or 0),
+    )
+    report("weights", 1, 1)
+    with tempfile.TemporaryDirectory(prefix="alm-export-") as folder:
+        return _Export(request, weights, Path(folder), report).run()
+
+
+class _Export:
+    """One export in progress: the draft package is rewritten for each assignment that the gate tries."""
+
+    def __init__(self, request: Request, weights: Weights, folder: Path, report: Report) -> None:
+        self.request, self.weights, self.folder, self.report = request, weights, folder, report
+        self.draft = folder / "draft.alm"
+        frontend = weights.model.config.encoder.frontend
+        self.probes = bundled_probes(frontend.sample_rate, frontend.samples)
+        if request.recordings is not None:
+            self.probes += folder_probes(request.recordings, frontend.sample_rate, frontend.samples)
+        self.reference = self._golden_from_torch(self.probes[0])
+        self.manifest: Manifest | None = None
+        self.components: Components | None = None
+
+    def run(self) -> Exported:
+        trials = self._trials()
+        assert self.manifest is not None and self.components is not None
+        quality = self._quality(trials)
+        with alm.load(self.draft) as package:
+            parity = verify_model(package)
+            golden = golden_from_package(package, self.reference)
+        if all(component.scheme == "fp32" for component in self.components.components.values()):
+            parity.check()
+        manifest = replace(self.manifest, quality=quality, golden=GoldenInfo(dict(golden.tolerances)))
+        return Exported(self.request.output, self._finish(manifest, golden), parity, tuple(trials))
+
+    def _finish(self, manifest: Manifest, golden: Golden) -> Manifest:
+        """Write and verify the file under a temporary name, then give it its own."""
+        fresh = self.request.output.with_name(f".{self.request.output.name}.new")
+        try:
+            self.report("package", 0, 1)
+            manifest = self._write(fresh, manifest, golden)
+            self.report("package", 1, 1)
+            self.report("verify", 0, 1)
+            with alm.load(fresh) as package:
+                verify_model(package).check()
+            fresh.replace(self.request.output)
+        finally:
+            fresh.unlink(missing_ok=True)
+        self.report("verify", 1, 1)
+        return manifest
+
+    def _trials(self) -> list[Trial]:
+        if self.weights.source == "random":
+            self._draft({part: ladder[0] for part, ladder in self.request.ladders.items()})
+            return []
+        answered: list[Answered] = []
+
+        def measure(schemes: Assignment) -> Trial:
+            self._draft(schemes)
+            with alm.load(self.draft) as package:
+                if not answered:
+                    answered.extend(
+                        answer_in_float(self.weights.model, package, self.probes, self._progress("float"))
+                    )
+                return self._measure(package, schemes, answered)
+
+        return search(self.request.ladders, measure, self.request.budget)
+
+    def _measure(self, package: PackagedMellow, schemes: Assignment, answered: list[Answered]) -> Trial:
+        whole = compare(package, answered, progress=self._progress("quality"))
+        alone = {
+            part: compare(package, answered, component=part, model=self.weights.model)
+            for part in ("audio_encoder", "decoder")
+        }
+        return Trial(schemes, whole, alone)
+
+    def _draft(self, schemes: Assignment) -> None:
+        """Write a package whose self-test is PyTorch's: verifying it measures parity with PyTorch."""
+        self.report("build", 0, 1)
+        self.components = build_components(
+            self.weights.model, schemes, self.request.target.engine, self.folder
+        )
+        self.manifest = self._describe(self.components)
+        self._write(self.draft, self.manifest, self.reference)
+        self.report("build", 1, 1)
+
+    def _write(self, path: Path, manifest: Manifest, golden: Golden) -> Manifest:
+        assert self.components is not None
+        entries = {
+            **self.components.entries,
+            "tokenizer.json": self.weights.tokenizer.encode(),
+            GOLDEN: golden.to_bytes(),
+            "README.md": model_card(manifest).encode(),
+        }
+        return write_package(path, manifest, entries)
+
+    def _golden_from_torch(self, probe: Probe) -> Golden:
+        config = self.weights.model.config
+        tokenizer = PromptTokenizer(
+            self.weights.tokenizer.encode(), _prompt_layout(config), config.decoder.vocabulary
+        )
+        return golden_from_torch(self.weights.model, probe, tokenizer.prompt(probe.question))
+
+    def _describe(self, components: Components) -> Manifest:
+        weights, request = self.weights, self.request
+        config = weights.model.config
+        frontend, decoder = config.encoder.frontend, config.decoder
+        return Manifest(
+            model=ModelInfo("mellow", weights.name, sum(p.numel() for p in weights.model.parameters())),
+            weights=WeightsInfo(weights.source, weights.sha256, weights.licence, weights.attribution),
+            target=request.target.name,
+            scheme=request.scheme,
+            frontend=Frontend(
+                frontend.sample_rate, frontend.samples, frontend.n_fft, frontend.hop, frontend.mels,
+                frontend.fmin, frontend.fmax,
+            ),
+            prompt=_prompt_layout(config),
+            generation=GenerationDefaults(
+                config.stop_id, components.positions - config.prefix_tokens, components.positions
+            ),
+            decoder=DecoderShape(
+                decoder.width, decoder.vocabulary, decoder.layers, decoder.kv_heads, decoder.head_dim,
+                components.positions,
+            ),
+            components=dict(components.components),
+            capabilities=("ask", "compare", "choose"),
+            golden=GoldenInfo(dict(self.reference.tolerances)),
+            quality={"not_measured": "Not measured yet."},
+            provenance=_provenance(),
+        )  # fmt: skip
+
+    def _quality(self, trials: list[Trial]) -> dict[str, Any]:
+        if not trials:
+            return {"not_measured": "Not measured: random weights have no quality to lose."}
+        final = trials[-1]
+        return {
+            "clips": len({probe.clip for probe in self.probes}),
+            "questions": len(self.probes),
+            "budget": self.request.budget,
+            "whole": final.whole.to_dict(),
+            "alone": {part: quality.to_dict() for part, quality in final.alone.items()},
+            "tried": [{"schemes": dict(t.schemes), "loss": round(t.loss, 4)} for t in trials],
+        }
+
+    def _progress(self, stage: str) -> Callable[[int, int], None]:
+        return lambda done, total: self.report(stage, done, total)
+
+
+def _prompt_layout(config: MellowConfig) -> PromptLayout:
+    return PromptLayout(
+        config.audio_tokens, config.separator_id, config.prompt_tokens, config.pad_id, lowercase=True
+    )
+
+
+def _provenance() -> dict[str, Any]:
+    libraries = ("alm-edge", "torch", "onnx", "onnxruntime", "numpy")
+    return {
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": platform.machine(),
+        "versions": {library: version(library) for library in libraries},
+    }

@@ -1,0 +1,94 @@
+"""Named device profiles, and what a precision means on each.
+
+A ladder lists the schemes of one part from cheapest to dearest; the quality gate climbs it. Weights that are
+multiplied with 8-bit activations are signed on arm64, where the product is exact, and unsigned on x86, where
+a signed operand saturates on processors without VNNI (relative error 1.3e-2 against 1.9e-3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from alm.errors import ExportError
+from alm_quantize.gate import PARTS
+from alm_quantize.schemes import SCHEMES
+
+Ladders = Mapping[str, tuple[str, ...]]
+
+
+def _precisions(rows: str) -> dict[str, Ladders]:
+    """Ladders per precision; `rows` is the scheme for 8-bit weights with 8-bit activations."""
+    return {
+        "fp32": dict.fromkeys(PARTS, ("fp32",)),
+        "int8": {
+            "audio_encoder": (rows, "int8-block32", "fp32"),
+            "decoder": (rows, "int8-block32"),
+            "head": ("int8-block32",),
+        },
+        "int4": {
+            "audio_encoder": (rows, "int8-block32", "fp32"),
+            "decoder": ("int4-block64", "int4-block32"),
+            "head": ("int4-block64", "int4-block32", "int8-block32"),
+        },
+    }
+
+
+@dataclass(frozen=True)
+class Target:
+    """One device profile."""
+
+    name: str
+    """Name in commands and manifests."""
+    description: str
+    """What it stands for."""
+    engine: str
+    """Engine its packages run on."""
+    precisions: Mapping[str, Ladders]
+    """Ladders per part, by precision."""
+
+    def ladders(self, precision: str) -> Ladders:
+        """What `precision` resolves to; ExportError lists the known ones."""
+        if precision not in self.precisions:
+            raise ExportError(
+                f"unknown precision {precision!r}; {self.name} has {', '.join(self.precisions)}"
+            )
+        return self.precisions[precision]
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("arm64", "any 64-bit Arm Linux machine", "onnxruntime", _precisions("int8")),
+        Target("rpi5", "Raspberry Pi 5 (Cortex-A76)", "onnxruntime", _precisions("int8")),
+        Target("rpi4", "Raspberry Pi 4 (Cortex-A72)", "onnxruntime", _precisions("int8")),
+        Target("x86_64", "any 64-bit x86 machine with AVX2", "onnxruntime", _precisions("uint8")),
+    )
+}
+
+
+def find_target(name: str) -> Target:
+    """The target of that name; ExportError lists the known ones."""
+    if name not in TARGETS:
+        raise ExportError(f"unknown target {name!r}; this version has {', '.join(TARGETS)}")
+    return TARGETS[name]
+
+
+def parse_schemes(text: str) -> Ladders:
+    """`part=scheme,...` or one scheme for all parts, as single-rung ladders. ExportError for unknown names."""
+    pairs = [item.partition("=")[::2] for item in text.split(",")]
+    chosen = dict(pairs) if "=" in text else dict.fromkeys(PARTS, text)
+    unknown = sorted(chosen.keys() - set(PARTS)) + sorted(set(chosen.values()) - SCHEMES.keys())
+    missing = [part for part in PARTS if part not in chosen]
+    if unknown or missing:
+        raise ExportError(
+            f"--scheme {text}: {'unknown: ' + ', '.join(unknown) if unknown else 'missing: ' + ', '.join(missing)}. "
+            f"Parts: {', '.join(PARTS)}; schemes: {', '.join(SCHEMES)}"
+        )
+    head = SCHEMES[chosen["head"]]
+    if head.bits < 32 and not head.block:
+        raise ExportError(
+            f"--scheme {text}: the head is also the token embedding, whose rows {head.name} cannot look up; "
+            "give it a block scheme or fp32"
+        )
+    return {part: (chosen[part],) for part in PARTS}
