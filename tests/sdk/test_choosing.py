@@ -75,9 +75,7 @@ def test_the_session_is_as_before(clip: alm.Clip) -> None:
 def test_long_recordings_take_the_mean(model: Mellow) -> None:
     samples, rate = noise(2.0)
     half = len(samples) // 2
-    parts = [
-        model.listen((part, rate)).choose("loud?", ["yes", "no"]) for part in (samples[:half], samples[half:])
-    ]
+    parts = [model.listen((part, rate)).choose("loud?", ["yes", "no"]) for part in (samples[:half], samples[half:])]
     whole = model.listen((samples, rate)).choose("loud?", ["yes", "no"])
     mean = np.mean([part.probabilities for part in parts], axis=0)
     assert whole.probabilities == pytest.approx(mean)

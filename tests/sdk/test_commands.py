@@ -77,9 +77,7 @@ def test_human_output_is_the_text(
 
 def test_compare_and_options(run: Run, package: Path, recordings: tuple[Path, Path]) -> None:
     with alm.load(package) as model:
-        expected = model.compare(
-            *recordings, "what differs?", temperature=3.0, seed=5, top_p=0.9, max_tokens=8
-        )
+        expected = model.compare(*recordings, "what differs?", temperature=3.0, seed=5, top_p=0.9, max_tokens=8)
     result = run(
         *("compare", package, *recordings, "what differs?", "--json", "--threads", 1, "--window", "first"),
         *("--temperature", 3.0, "--seed", 5, "--top-p", 0.9, "--max-tokens", 8),
@@ -163,9 +161,7 @@ def test_wrong_usage_is_status_2(run: Run, arguments: list[str]) -> None:
     assert run(*arguments).status == 2
 
 
-def test_every_failure_is_one_line(
-    run: Run, package: Path, recordings: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_every_failure_is_one_line(run: Run, package: Path, recordings: tuple[Path, Path], tmp_path: Path) -> None:
     (text := tmp_path / "text.wav").write_text("not sound")
     cut = tmp_path / "cut.alm"
     cut.write_bytes(package.read_bytes()[:-100])
@@ -216,9 +212,7 @@ def test_defects_are_one_line_too(run: Run, package: Path, monkeypatch: pytest.M
     assert result.err.startswith("alm: ZeroDivisionError: by nought. This is a defect")
 
 
-def test_answers_that_stdout_cannot_show(
-    package: Path, recordings: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_answers_that_stdout_cannot_show(package: Path, recordings: tuple[Path, Path], tmp_path: Path) -> None:
     """A Raspberry Pi without a locale has an ASCII stdout."""
     environment = {
         **os.environ,
@@ -226,8 +220,7 @@ def test_answers_that_stdout_cannot_show(
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
     }
     program = (
-        "import sys; from alm.engines import ENGINES; ENGINES['fake'] = 'fakes'; "
-        "from alm.commands import main; main()"
+        "import sys; from alm.engines import ENGINES; ENGINES['fake'] = 'fakes'; from alm.commands import main; main()"
     )
     for seed in range(3):
         arguments = ("ask", package, recordings[0], "what?", "--temperature", "9", "--seed", str(seed))

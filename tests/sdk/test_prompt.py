@@ -62,9 +62,7 @@ def test_a_question_of_exactly_the_limit_passes() -> None:
 
 def test_too_long_names_the_limit_and_the_count() -> None:
     question = "y" * (PROMPT_TOKENS + 1)
-    with pytest.raises(
-        PromptError, match=rf"has {PROMPT_TOKENS + 1} tokens; the limit .* is {PROMPT_TOKENS}.*"
-    ):
+    with pytest.raises(PromptError, match=rf"has {PROMPT_TOKENS + 1} tokens; the limit .* is {PROMPT_TOKENS}.*"):
         PROMPTS.prompt(question)
     assert PROMPTS.prompt(question, truncate=True).tolist() == ids_of("y" * PROMPT_TOKENS)
 

@@ -13,7 +13,7 @@ import alm
 from alm import errors
 from alm.models.mellow import Mellow
 
-HEAVY = set("torch transformers onnx onnxruntime typer rich tokenizers soundfile soxr alm_train".split())
+HEAVY = {"torch", "transformers", "onnx", "onnxruntime", "typer", "rich", "tokenizers", "soundfile", "soxr"}
 
 
 def loaded_by(program: str) -> set[str]:
@@ -77,14 +77,11 @@ def test_a_family_or_engine_we_do_not_have(model: Mellow, tmp_path: object) -> N
     with pytest.raises(alm.PackageError, match="family 'bellow'; this version knows mellow"):
         alm.load(other)
     parts = {
-        name: Component("steam", f"{name}.fake", (), "fp32")
-        for name in ("audio_encoder", "token_embedding", "decoder")
+        name: Component("steam", f"{name}.fake", (), "fp32") for name in ("audio_encoder", "token_embedding", "decoder")
     }
     with pytest.raises(alm.EngineError, match="unknown engine 'steam'; this version has: onnxruntime"):
         alm.load(write_fake(folder / "b.alm", components=parts))
-    with pytest.raises(
-        alm.EngineError, match=r"engine 'onnxruntime' was asked for, but .* exported for 'fake'"
-    ):
+    with pytest.raises(alm.EngineError, match=r"engine 'onnxruntime' was asked for, but .* exported for 'fake'"):
         alm.load(model.package.path, engine="onnxruntime")
     with pytest.raises(alm.PackageError, match="missing: token_embedding"):
         del parts["token_embedding"]

@@ -11,21 +11,15 @@ PackagePath = Annotated[Path, typer.Argument(metavar="PACKAGE", help="An .alm pa
 Recording = Annotated[str, typer.Argument(metavar="RECORDING", help="A sound file.", show_default=False)]
 Question = Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask.", show_default=False)]
 
-MaxTokens = Annotated[
-    int | None, typer.Option(min=1, help="Most tokens to generate.", show_default="the package's")
-]
+MaxTokens = Annotated[int | None, typer.Option(min=1, help="Most tokens to generate.", show_default="the package's")]
 Temperature = Annotated[float, typer.Option(min=0.0, help="0 is greedy; above 0 samples.")]
-TopP = Annotated[
-    float, typer.Option(min=0.0, max=1.0, help="Sample among the likeliest tokens with this mass.")
-]
+TopP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Sample among the likeliest tokens with this mass.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Makes sampling repeatable.", show_default="random")]
 Stop = Annotated[list[str] | None, typer.Option(help="End the answer before this text; may be repeated.")]
 WindowOption = Annotated[
     Literal["all", "first"],
     typer.Option(help="Hear a long recording window by window, or its first window only."),
 ]
-Threads = Annotated[
-    int | None, typer.Option(min=1, help="Threads of the engine.", show_default="the engine's")
-]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the engine.", show_default="the engine's")]
 Truncate = Annotated[bool, typer.Option("--truncate", help="Cut a question that is too long.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

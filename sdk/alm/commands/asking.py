@@ -98,7 +98,7 @@ def _answer(
     from alm import load
 
     with load(package, threads=threads) as model:
-        with hearing(quiet=json) as progress:
+        with hearing(recordings[0], quiet=json) as progress:
             clip = model.listen(*recordings, window=window, progress=progress)
         with clip, clip.stream(question, truncate=truncate, **options) as stream:
             if json:

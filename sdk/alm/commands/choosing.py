@@ -14,9 +14,7 @@ def choose(
     package: PackagePath,
     recording: Recording,
     question: Question,
-    options: Annotated[
-        list[str], typer.Argument(metavar="OPTION...", help="2 to 26 options.", show_default=False)
-    ],
+    options: Annotated[list[str], typer.Argument(metavar="OPTION...", help="2 to 26 options.", show_default=False)],
     window: WindowOption = "all",
     threads: Threads = None,
     json: AsJson = False,
@@ -28,7 +26,7 @@ def choose(
     from alm import load
 
     with load(package, threads=threads) as model:
-        with hearing(quiet=json) as progress:
+        with hearing(recording, quiet=json) as progress:
             clip = model.listen(recording, window=window, progress=progress)
         with clip:
             choice = clip.choose(question, options)

@@ -50,18 +50,18 @@ def print_answer(stream: AnswerStream, spans: tuple[tuple[float, float], ...]) -
 
 
 @contextmanager
-def hearing(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+def hearing(recording: str, quiet: bool) -> Iterator[Callable[[float], None] | None]:
     """A progress callback for `listen` that draws a bar on stderr while a terminal is there to see it."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("listening"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("listening"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("listening", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        task = progress.add_task("listening", total=_seconds(recording))
+        yield lambda seconds: progress.update(task, completed=seconds)
 
 
 def printable(text: str) -> str:
@@ -69,6 +69,16 @@ def printable(text: str) -> str:
     text = "".join(c for c in text if c.isprintable() or c in "\n\t")
     encoding = sys.stdout.encoding or "utf-8"
     return text.encode(encoding, errors="replace").decode(encoding)
+
+
+def _seconds(recording: str) -> float | None:
+    """What the file says of its length; None, a bar that only moves, when it does not say."""
+    import soundfile
+
+    try:
+        return float(soundfile.info(recording).duration)
+    except (RuntimeError, OSError, TypeError):
+        return None
 
 
 def _speaks_utf8() -> bool:

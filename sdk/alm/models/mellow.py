@@ -7,16 +7,17 @@ separator and the padded question, and answers. One recording fills both audio s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Literal, Self, Unpack
+from typing import Self, Unpack
 
 import numpy as np
 
 from alm.answers import Answer
-from alm.audio import Window, read_audio, resample, windows
+from alm.audio import Source, Window, WindowPolicy, compat_window, stream_windows
 from alm.engines import Engine, load_engine
 from alm.engines.base import Array, Float32, Graph
 from alm.errors import AlmError, AudioError, EngineError, PackageError
@@ -26,9 +27,7 @@ from alm.prefix import HeardWindow, Reader
 from alm.prompt import PromptTokenizer
 from alm.session import Clip
 
-Source = str | Path | bytes | BinaryIO | tuple[Array, int]
-WindowPolicy = Literal["all", "first"]
-Progress = Callable[[int, int], None]
+Progress = Callable[[float], None]
 
 COMPONENTS = ("audio_encoder", "token_embedding", "decoder")
 
@@ -64,9 +63,7 @@ class Mellow:
             encoder=engines["audio_encoder"].load_graph(package, "audio_encoder"),
             reader=Reader(
                 decoder=decoder,
-                tokenizer=PromptTokenizer(
-                    package.read("tokenizer.json"), manifest.prompt, manifest.decoder.vocabulary
-                ),
+                tokenizer=PromptTokenizer(package.read("tokenizer.json"), manifest.prompt, manifest.decoder.vocabulary),
                 separator=decoder.embed(np.array([manifest.prompt.separator_id], dtype=np.int64)),
                 defaults=manifest.generation,
                 room=manifest.generation.max_positions - manifest.prompt.prefix_tokens,
@@ -108,22 +105,19 @@ class Mellow:
         longer than the model's window (10 s for Mellow) is heard window by window; `window="first"` hears
         its first window only. A pair is compared window against window, so there both must fit into one, or
         `window="first"` must say that the rest does not count. `compat=True` reads audio as the authors'
-        own loader does. `progress(done, total)` is called after each window.
+        own loader does, one window from the start. `progress(seconds)` is told after each window how far
+        into the recording it reached.
 
         Raises AudioError when a source cannot be used.
         """
         reader, started = self.reader, time.perf_counter()
-        first = self._windows(a, window, compat)
-        second = first if b is None or b is a else self._windows(b, window, compat)
-        if second is not first:
-            _check_pair(first, second, self.info.frontend.samples / self.info.frontend.sample_rate)
         heard: list[HeardWindow] = []
-        for one, two in zip(first, second, strict=True):
+        for one, two in self._pairs(a, a if b is None else b, window, compat):
             slots = self._encode_pair(one, two)
             kept = reader.run_prefix(slots) if len(heard) < KEPT_PREFIXES else None
             heard.append(HeardWindow(one.start_s, one.end_s, slots, kept))
             if progress is not None:
-                progress(len(heard), len(first))
+                progress(one.end_s)
         return Clip(heard, reader, time.perf_counter() - started)
 
     def compare(
@@ -172,10 +166,28 @@ class Mellow:
             raise AlmError("this model is closed; load the package again")
         return parts
 
-    def _windows(self, source: Source, policy: WindowPolicy, compat: bool) -> list[Window]:
-        frontend = self.info.frontend
-        waveform = resample(read_audio(source), frontend.sample_rate)
-        return windows(waveform, frontend.samples, policy=policy)
+    def _pairs(self, a: Source, b: Source, policy: WindowPolicy, compat: bool) -> Iterator[tuple[Window, Window]]:
+        if b is a:
+            return ((window, window) for window in self._windows(a, policy, compat))
+        return iter([(self._only_window(a, policy, compat), self._only_window(b, policy, compat))])
+
+    def _windows(self, source: Source, policy: WindowPolicy, compat: bool) -> Iterator[Window]:
+        rate, length = self.info.frontend.sample_rate, self.info.frontend.samples
+        if compat:
+            return iter([compat_window(source, rate, length)])
+        return stream_windows(source, rate, length, policy)
+
+    def _only_window(self, source: Source, policy: WindowPolicy, compat: bool) -> Window:
+        only, *more = islice(self._windows(source, policy, compat), 2)
+        if more:
+            seconds = self.info.frontend.samples / self.info.frontend.sample_rate
+            name = source if isinstance(source, str | Path) else "a recording"
+            raise AudioError(
+                f"{name} is longer than {seconds:g} s, and two recordings are compared within one window of "
+                f"{seconds:g} s. Pass window='first' (--window first) to compare the first {seconds:g} s of "
+                "each, or cut the recordings"
+            )
+        return only
 
     def _encode_pair(self, one: Window, two: Window) -> tuple[Float32, Float32]:
         tokens = self.encode(one.samples)["audio_tokens"]
@@ -183,16 +195,6 @@ class Mellow:
         if two is one or np.array_equal(one.samples, two.samples):
             return tokens, tokens
         return tokens, self.encode(two.samples)["audio_tokens"]
-
-
-def _check_pair(first: list[Window], second: list[Window], seconds: float) -> None:
-    for name, found in (("first", first), ("second", second)):
-        if len(found) > 1:
-            raise AudioError(
-                f"the {name} recording lasts {found[-1].end_s:.1f} s, and two recordings are compared within "
-                f"one window of {seconds:g} s. Pass window='first' (--window first) to compare the first "
-                f"{seconds:g} s of each, or cut the recordings"
-            )
 
 
 def _engines(manifest: Manifest, asked: str | None, threads: int | None) -> dict[str, Engine]:
