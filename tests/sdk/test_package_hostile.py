@@ -105,9 +105,7 @@ def test_bytes_added_at_either_end(valid: bytes, target: Path) -> None:
     refuse(target, b"PK\3\4" + valid, "says the file has")
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"RIFF", b"not a package at all" * 100, b"PK\3\4", b"PK\5\6" + bytes(18)]
-)
+@pytest.mark.parametrize("data", [b"", b"RIFF", b"not a package at all" * 100, b"PK\3\4", b"PK\5\6" + bytes(18)])
 def test_files_that_are_something_else(target: Path, data: bytes) -> None:
     refuse(target, data, "empty|starts with|truncated|not an .alm package")
 

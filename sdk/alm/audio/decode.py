@@ -38,6 +38,9 @@ def read_audio(source: Source, sample_rate: int | None = None, *, max_seconds: f
     Beyond the result, memory is a few blocks whatever the length; `stream_windows` does not need the
     result either and suits recordings of hours.
 
+    A file that was cut off is read as far as it goes where its format allows that, as players do; one that
+    the decoder finds damaged is refused.
+
     Raises AudioError when the source is not audio, holds no samples, a NaN, an infinity or a sample
     beyond ±100, has a rate outside 1 kHz to 1 MHz or more than 64 channels, or lasts longer than
     `max_seconds` (four hours unless given).

@@ -18,9 +18,9 @@ class FileObject:
     would silently end there. So each is kept, and `raise_kept` raises it once libsndfile has returned.
     """
 
-    def __init__(self, file: Any, name: str) -> None:
+    def __init__(self, file: Any, label: str) -> None:
         """Wrap `file`; one that cannot seek is read into memory. Raises AudioError when it has no bytes."""
-        self.name = name
+        self.label = label  # a `name` would make soundfile guess a format from its ending
         self._kept: BaseException | None = None
         self._file: BinaryIO = file
         try:
@@ -31,15 +31,15 @@ class FileObject:
                 data = file.read()
                 self._file = io.BytesIO(data)
         except (OSError, ValueError, AttributeError, TypeError) as error:
-            raise AudioError(f"{name} cannot be read: {error}") from error
+            raise AudioError(f"{label} cannot be read: {error}") from error
         if not isinstance(data, bytes):
-            raise AudioError(f"{name} gives {type(data).__name__}, expected bytes; open the file in mode 'rb'")
+            raise AudioError(f"{label} gives {type(data).__name__}, expected bytes; open the file in mode 'rb'")
 
     def raise_kept(self) -> None:
         """Raise what a callback could not: AudioError, or what was no Exception, such as KeyboardInterrupt."""
         kept, self._kept = self._kept, None
         if isinstance(kept, Exception):
-            raise AudioError(f"{self.name} failed while being read: {kept}") from kept
+            raise AudioError(f"{self.label} failed while being read: {kept}") from kept
         if kept is not None:
             raise kept
 

@@ -20,6 +20,8 @@ from alm.package.schema import found, parse_json
 
 ALIGNMENT = 64
 """Bytes; a cache line and the widest vector register of our targets."""
+METADATA = "__metadata__"
+"""Key of the header that holds text instead of a tensor."""
 MAX_HEADER = 100_000_000
 """Bytes; the limit of the reference implementation."""
 MAX_EXTENT = 2**40
@@ -66,7 +68,7 @@ def read_slots(data: memoryview | bytes) -> dict[str, TensorSlot]:
     if not isinstance(header, dict):
         raise PackageError(f"safetensors header: found {found(header)}, expected an object")
     start = 8 + length
-    slots = {name: _slot(name, entry, start) for name, entry in header.items() if name != "__metadata__"}
+    slots = {name: _slot(name, entry, start) for name, entry in header.items() if name != METADATA}
     position = start
     for name, slot in sorted(slots.items(), key=lambda item: (item[1].offset, item[1].size)):
         if slot.offset != position:
@@ -106,10 +108,12 @@ def write_tensors(
             raise PackageError(
                 f"safetensors: {name!r} is {tensor.dtype}, expected one of {', '.join(DTYPES)}"
             )
+    if METADATA in tensors:
+        raise PackageError(f"safetensors: no tensor can be named {METADATA!r}")
     order = sorted(
         tensors, key=lambda key: (tensors[key].nbytes % ALIGNMENT > 0, -tensors[key].dtype.itemsize, key)
     )
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    header: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
     position = 0
     for name in order:
         tensor = tensors[name]
@@ -126,7 +130,7 @@ def write_tensors(
         little = np.ascontiguousarray(tensors[name], dtype=tensors[name].dtype.newbyteorder("<"))
         file.write(little.reshape(-1).view(np.uint8).data)
     start = 8 + len(text)
-    return {name: _slot(name, entry, start) for name, entry in header.items() if name != "__metadata__"}
+    return {name: _slot(name, entry, start) for name, entry in header.items() if name != METADATA}
 
 
 def _slot(name: str, entry: Any, start: int) -> TensorSlot:
