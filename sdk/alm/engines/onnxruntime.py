@@ -1,10 +1,12 @@
-"""onnxruntime: graphs from the package, weights handed over as views of the mapped file.
+"""onnxruntime: graphs from the package, weights mapped from the package file in place.
 
 Importing this module imports onnxruntime, so only `load_engine` does it.
 """
 
 from __future__ import annotations
 
+import math
+import mmap
 import os
 from collections.abc import Sequence
 
@@ -15,6 +17,7 @@ import numpy as np
 import onnxruntime as ort
 
 from alm.engines.base import Array, Float32, Int64
+from alm.engines.external_data import relocate
 from alm.errors import EngineError
 from alm.package import Package
 from alm.package.manifest import DecoderShape
@@ -44,25 +47,29 @@ class OnnxRuntime:
 
     def load_decoder(self, package: Package) -> OnnxDecoder:
         """Load `token_embedding` and `decoder`."""
-        sessions = (self._session(package, name) for name in ("token_embedding", "decoder"))
-        return OnnxDecoder(*sessions, package.manifest.decoder)
+        embedding, decoder = (self._session(package, name) for name in ("token_embedding", "decoder"))
+        return OnnxDecoder(embedding, decoder, package.manifest.decoder)
 
     def _session(self, package: Package, component: str) -> ort.InferenceSession:
         entry = package.manifest.components[component]
+
+        def locate(name: str) -> int:
+            if name not in entry.weights:
+                raise EngineError(f"{entry.graph!r} asks for weights in {name!r}, which is none of its entries")
+            return package.offset(name)
+
+        # onnxruntime refuses weights behind a symbolic link, so the file's real path is given.
+        path = package.path.resolve()
+        graph = relocate(package.read(entry.graph), path.name, locate)
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        weights = {name: array for part in entry.weights for name, array in package.tensors(part).items()}
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
         try:
-            # The values view the map: onnxruntime reads them in place and keeps only its prepacked copy.
-            values = [ort.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
-            options.add_external_initializers(list(weights), values)
-            return ort.InferenceSession(package.read(entry.graph), options, providers=PROVIDERS)
+            return ort.InferenceSession(graph, options, providers=PROVIDERS)
         except Exception as error:  # onnxruntime raises plain RuntimeError subclasses of many names
-            raise EngineError(
-                f"onnxruntime {ort.__version__} cannot load {entry.graph!r}: {error}"
-            ) from error
+            raise EngineError(f"onnxruntime {ort.__version__} cannot load {entry.graph!r}: {error}") from error
 
 
 class OnnxGraph:
@@ -147,7 +154,8 @@ class OnnxKVCache:
         except Exception as error:
             raise EngineError(f"onnxruntime failed in the decoder: {error}") from error
         self._length = total
-        return self._logits[0].copy()
+        logits: Float32 = self._logits[0].copy()
+        return logits
 
     def rewind(self, length: int) -> None:
         """Forget every position from `length` on; what lies behind is overwritten by the next append."""

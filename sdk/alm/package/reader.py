@@ -68,11 +68,15 @@ class Package:
         """The bytes of an entry as a read-only view of the map; raises PackageError for an unknown name."""
         if self._map is None:
             raise PackageError(f"{_printable(self.path)} is closed")
+        start = self.offset(name)
+        return memoryview(self._map)[start : start + self._records[name].size]
+
+    def offset(self, name: str) -> int:
+        """Where the bytes of an entry start in the file; raises PackageError for an unknown name."""
         if name not in self._records:
             known = ", ".join(sorted(self._records))
             raise PackageError(f"{_printable(self.path)} has no entry {name!r}; it has {known}")
-        record = self._records[name]
-        return memoryview(self._map)[record.offset : record.offset + record.size]
+        return self._records[name].offset
 
     def read(self, name: str) -> bytes:
         """A copy of the bytes of an entry."""
