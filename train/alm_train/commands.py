@@ -1,0 +1,101 @@
+"""The `alm-train` command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from alm.errors import AlmError, DependencyError
+
+if TYPE_CHECKING:
+    from alm_train.data.library import Progress as Counted
+    from alm_train.loop import Metrics, Report
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+errors = Console(stderr=True)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="Recipe, a YAML file.", exists=True, dir_okay=False)],
+    data: Annotated[Path, typer.Option(help="Folder that holds the corpora.", exists=True, file_okay=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of this run; given again, it goes on.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+) -> None:
+    """Train by a recipe, score the result on held-out clips and write its weights to OUTPUT/weights.
+
+    A run that was stopped goes on where it stopped when it is started again with the same arguments.
+    """
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise DependencyError(f"{error.name} is missing; training needs: pip install 'alm-edge[train]'") from None
+    from alm_train.evaluate import as_json as plain
+    from alm_train.evaluate import as_table
+    from alm_train.pipeline import run
+    from alm_train.recipe import read_recipe
+
+    results = run(read_recipe(recipe), data, output, Bars())
+    if as_json:
+        print(json.dumps(plain(results), indent=1))
+        return
+    console = Console()
+    for corpus, scores in results.items():
+        console.print(as_table(corpus, scores))
+    console.print(f"weights: {output / 'weights'}; log: {output / 'log.jsonl'}")
+
+
+class Bars:
+    """Progress bars on the standard error stream."""
+
+    @contextmanager
+    def bar(self, name: str) -> Iterator[Counted]:
+        """A bar over counted items."""
+        with _progress() as progress:
+            task = progress.add_task(name, total=None, metrics="")
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Report]:
+        """A bar over steps, with the loss and the newest validation beside it."""
+        kept: Metrics = {}
+
+        def report(stage: str, done: int, total: int, metrics: Metrics) -> None:
+            kept.update({key: value for key, value in metrics.items() if key == "loss" or "_" in key})
+            shown = "  ".join(f"{key} {value:.3f}" for key, value in kept.items())
+            progress.update(task, completed=done, total=total, metrics=shown)
+
+        with _progress() as progress:
+            task = progress.add_task(name, total=None, metrics="")
+            yield report
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[metrics]}"),
+        console=errors,
+    )
+
+
+def main() -> None:
+    """Entry point: exit code 0 done, 1 failed with a one-line reason, 2 wrong usage."""
+    try:
+        app()
+    except AlmError as error:
+        errors.print(f"[red]error:[/red] {error}", markup=True, highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        errors.print("stopped; start the same command again to go on")
+        sys.exit(130)

@@ -1,0 +1,1 @@
+"""Recordings, their licences, the words for their sounds, and the questions asked about them."""

@@ -1,0 +1,199 @@
+"""The recipe of a training run: a YAML file, checked in full before anything is computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from alm.errors import AlmError
+from alm_train.augment import Augmentation
+from alm_train.loop import Schedule
+from alm_train.models.frontend import FrontendConfig
+from alm_train.models.htsat import HTSATConfig
+from alm_train.models.mellow import MellowConfig
+from alm_train.models.smollm2 import SmolLM2Config
+
+
+class RecipeError(AlmError):
+    """A recipe cannot be read or asks for something impossible."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSection(_Section):
+    """Which clips are trained on and held out."""
+
+    corpora: tuple[str, ...]
+    """Corpus folders under the data folder."""
+    per_source: int = Field(gt=0)
+    """Most clips taken of one source."""
+    synthetic: int = Field(ge=0)
+    """Training clips of each synthetic sound."""
+    synthetic_held_out: int = Field(gt=0)
+    """Held-out clips of each synthetic sound."""
+    speeds: tuple[float, ...]
+    """Playback speeds of the training views; the first is 1."""
+    per_class: int = Field(gt=0)
+    """Clips of each class in one epoch: the rare ones come more than once, the common ones in turn."""
+
+
+class TeacherSection(_Section):
+    """The convolutional tagger."""
+
+    width: int = Field(gt=0)
+    dropout: float = Field(ge=0, lt=1)
+
+
+class GuidanceSection(_Section):
+    """How much of the encoder's loss comes from the teacher."""
+
+    answers: float = Field(ge=0, le=1)
+    """Share of the cross-entropy taken against the teacher's probabilities instead of the labels."""
+    features: float = Field(ge=0)
+    """Weight of imitating the teacher's last feature map."""
+
+
+class StageSection(_Section):
+    """Schedule of one stage, in epochs; see `loop.Schedule`."""
+
+    epochs: int = Field(gt=0)
+    batch: int = Field(gt=1)
+    learning_rate: float = Field(gt=0)
+    warmup_epochs: float = Field(ge=0)
+    weight_decay: float = Field(ge=0)
+    average: float = Field(ge=0, lt=1)
+    gradient_clip: float = Field(gt=0)
+    validate_epochs: int = Field(gt=0)
+
+    def schedule(self, epoch_steps: int, seed: int, checkpoint_seconds: float) -> Schedule:
+        """In optimiser steps."""
+        return Schedule(
+            steps=self.epochs * epoch_steps,
+            learning_rate=self.learning_rate,
+            warmup_steps=round(self.warmup_epochs * epoch_steps),
+            weight_decay=self.weight_decay,
+            average=self.average,
+            gradient_clip=self.gradient_clip,
+            seed=seed,
+            checkpoint_seconds=checkpoint_seconds,
+            validate_steps=self.validate_epochs * epoch_steps,
+        )
+
+
+class AugmentationSection(_Section):
+    """See `augment.Augmentation`."""
+
+    mixup: float = Field(ge=0)
+    background: float = Field(ge=0, le=1)
+    background_db: tuple[float, float]
+    gain_db: float = Field(ge=0)
+    equaliser_db: float = Field(ge=0)
+    lowpass: float = Field(ge=0, le=1)
+    time_masks: int = Field(ge=0)
+    time_width: int = Field(ge=0)
+    mel_masks: int = Field(ge=0)
+    mel_width: int = Field(ge=0)
+
+    def settings(self) -> Augmentation:
+        """As the augmenter takes it."""
+        return Augmentation(**self.model_dump())
+
+
+class EncoderSection(_Section):
+    """Shape of HTS-AT; see `HTSATConfig`."""
+
+    samples: int = Field(gt=0)
+    frames: int = Field(gt=0)
+    fold: int = Field(gt=0)
+    patch: tuple[int, int]
+    width: int = Field(gt=0)
+    depths: tuple[int, ...]
+    heads: tuple[int, ...]
+    window: int = Field(gt=0)
+    drop_path: float = Field(ge=0, lt=1)
+
+
+class DecoderSection(_Section):
+    """Shape of the decoder; see `SmolLM2Config`."""
+
+    vocabulary: int = Field(ge=300)
+    width: int = Field(gt=0)
+    hidden: int = Field(gt=0)
+    layers: int = Field(gt=0)
+    heads: int = Field(gt=0)
+    kv_heads: int = Field(gt=0)
+    max_positions: int = Field(gt=0)
+
+
+class AnsweringSection(_Section):
+    """The stage that learns to answer, with the encoder frozen."""
+
+    stage: StageSection
+    epoch_questions: int = Field(gt=0)
+    """Questions that count as one epoch."""
+    views: int = Field(gt=0)
+    """Augmented views of each clip whose encoder outputs are kept."""
+    prompt_tokens: int = Field(gt=0)
+    """Places for the question."""
+    answer_tokens: int = Field(gt=0)
+    """Longest answer."""
+    augmentation: AugmentationSection
+
+
+class EvaluationSection(_Section):
+    """How much is asked about the held-out clips."""
+
+    rounds: int = Field(gt=0)
+    """Times each clip is asked each type of question, with other words and options."""
+
+
+class Recipe(_Section):
+    """A whole run."""
+
+    name: str
+    seed: int
+    threads: int = Field(gt=0)
+    checkpoint_seconds: float = Field(gt=0)
+    data: DataSection
+    encoder: EncoderSection
+    decoder: DecoderSection
+    augmentation: AugmentationSection
+    teacher: TeacherSection
+    teaching: StageSection
+    guidance: GuidanceSection
+    tagging: StageSection
+    answering: AnsweringSection
+    evaluation: EvaluationSection
+
+    @property
+    def frontend(self) -> FrontendConfig:
+        """Waveform to log-mel."""
+        return FrontendConfig(samples=self.encoder.samples)
+
+    def mellow(self, classes: int, pad_id: int) -> MellowConfig:
+        """The model of this recipe for a number of classes and a tokenizer's pad token."""
+        encoder = self.encoder.model_dump(exclude={"samples"})
+        return MellowConfig(
+            encoder=HTSATConfig(frontend=self.frontend, classes=classes, **encoder),
+            decoder=SmolLM2Config(**self.decoder.model_dump()),
+            repeat=1,
+            prompt_tokens=self.answering.prompt_tokens,
+            pad_id=pad_id,
+        )
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and check a recipe; RecipeError names every entry that is wrong."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path} cannot be read as YAML: {error}") from error
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+        raise RecipeError(f"{path} is not a recipe: {wrong}") from error
