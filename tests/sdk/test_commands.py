@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 import soundfile
-from fakes import golden, noise, weights, write_fake
+from fakes import golden, manifest, noise, weights, write_fake
 
 import alm
 from alm.commands import main
@@ -132,6 +133,19 @@ def test_verify_passes_and_fails(run: Run, package: Path, tmp_path: Path) -> Non
     assert (found["ok"], [stage["ok"] for stage in found["stages"]]) == (False, [True] * 3 + [False] * 2)
 
 
+def test_json_stays_json_when_a_stage_gives_nan(run: Run, tmp_path: Path, fake_engine: None) -> None:
+    broken = weights()
+    broken["head"][:] = float("nan")
+    path = write_fake(tmp_path / "nan.alm", tensors=broken, arrays=golden(weights()))
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    found = json.loads(run("verify", path, "--json").out, parse_constant=refuse)
+    assert found["stages"][3]["difference"] is None
+    assert not found["stages"][3]["ok"]
+
+
 def test_doctor(run: Run, fake_engine: None) -> None:
     found = json.loads(run("doctor", "--json").out)
     names = [finding["name"] for finding in found["findings"]]
@@ -222,8 +236,10 @@ def test_answers_that_stdout_cannot_show(package: Path, recordings: tuple[Path, 
     program = (
         "import sys; from alm.engines import ENGINES; ENGINES['fake'] = 'fakes'; from alm.commands import main; main()"
     )
-    for seed in range(3):
-        arguments = ("ask", package, recordings[0], "what?", "--temperature", "9", "--seed", str(seed))
+    odd = dataclasses.replace(manifest().weights, attribution="Zoë \x1b[2J 猫")
+    package = write_fake(tmp_path / "odd.alm", weights=odd)
+    ask = ("ask", package, recordings[0], "what?", "--temperature", "9", "--seed")
+    for arguments in ((*ask, "1"), (*ask, "2"), ("inspect", package), ("inspect", package, "--json")):
         done = subprocess.run(
             [sys.executable, "-c", program, *arguments],
             capture_output=True,
@@ -231,6 +247,7 @@ def test_answers_that_stdout_cannot_show(package: Path, recordings: tuple[Path, 
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.isascii()
+        assert b"\x1b" not in done.stdout
 
 
 def test_a_reader_that_leaves_early(package: Path) -> None:

@@ -87,6 +87,26 @@ def test_a_stop_string_ends_the_answer(model: Mellow, clip: alm.Clip) -> None:
     assert (answer.text, answer.finish_reason) == ("one", "stop_string")
 
 
+def test_what_was_held_back_comes_out_at_the_end(model: Mellow, clip: alm.Clip) -> None:
+    model.reader.decoder.script = ids_of("one. ")
+    assert clip.ask("what?", stop=". t").text == "one. "
+    model.reader.decoder.script = ids_of("€")[:2]
+    assert clip.ask("what?").text == "\ufffd"
+    model.reader.decoder.script = ids_of("x€")
+    assert clip.ask("what?", max_tokens=2).text == "x\ufffd"
+
+
+def test_of_two_stop_strings_complete_at_once_the_longer_cuts() -> None:
+    pieces, stopped = streamed(ids_of("xabcd"), ("bc", "abc"))
+    assert stopped
+    assert "".join(text for _, text in pieces) == "x"
+
+
+def test_special_tokens_in_an_answer_are_kept_as_the_authors_keep_them(model: Mellow, clip: alm.Clip) -> None:
+    model.reader.decoder.script = ids_of("oh! no")
+    assert clip.ask("what?").text == "oh! no"
+
+
 def test_length_limits(model: Mellow, clip: alm.Clip) -> None:
     model.reader.decoder.script = ids_of("x" * 500)
     assert (len(clip.ask("what?").tokens), clip.ask("what?").finish_reason) == (20, "length")

@@ -17,7 +17,7 @@ PIPE_WIDTH = 10_000
 
 def print_json(value: Any) -> None:
     """Print a value as one JSON document; dataclasses become objects."""
-    print(json.dumps(value, default=_plain, indent=2, ensure_ascii=not _speaks_utf8()))
+    print(json.dumps(value, default=_plain, indent=2, allow_nan=False))
 
 
 def print_rows(rows: Sequence[tuple[str, ...]], header: tuple[str, ...] = ()) -> None:
@@ -29,7 +29,7 @@ def print_rows(rows: Sequence[tuple[str, ...]], header: tuple[str, ...] = ()) ->
 
     table = Table(*header, box=box.SIMPLE_HEAD if header else None, show_header=bool(header), pad_edge=False)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     # A pipe has no width: what reads it should get one line per row.
     Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
 
@@ -79,10 +79,6 @@ def _seconds(recording: str) -> float | None:
         return float(soundfile.info(recording).duration)
     except (RuntimeError, OSError, TypeError):
         return None
-
-
-def _speaks_utf8() -> bool:
-    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
 
 def _plain(value: Any) -> Any:

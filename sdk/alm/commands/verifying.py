@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 from alm.commands.arguments import AsJson, PackagePath, Threads
 from alm.commands.output import print_json, print_rows
 
@@ -15,7 +17,11 @@ def verify(package: PackagePath, threads: Threads = None, json: AsJson = False) 
 
     result = checks.verify(package, threads=threads)
     if json:
-        stages = [vars(stage) | {"ok": stage.ok} for stage in result.stages]
+        # JSON has no infinity; a stage that returned NaN or another shape has no difference to tell.
+        stages = [
+            vars(s) | {"difference": s.difference if isfinite(s.difference) else None, "ok": s.ok}
+            for s in result.stages
+        ]
         print_json({"package": str(package), "ok": result.ok, "stages": stages})
     else:
         rows = [
