@@ -86,6 +86,6 @@ class PromptTokenizer:
         text = text.lower() if self._layout.lowercase else text
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def text(self, ids: Sequence[int]) -> str:
         """The text of generated ids; special tokens are kept, as the authors keep them."""
         return str(self._tokenizer.decode(ids, skip_special_tokens=False))

@@ -166,7 +166,7 @@ class Clip:
             settings,
             stop_id=defaults.stop_id,
             budget=min(settings.max_tokens or defaults.max_tokens, self._reader.room),
-            decode=self._reader.tokenizer.decode,
+            decode=self._reader.tokenizer.text,
         )
         pieces: list[Piece] = []
         for token, text in generation:
