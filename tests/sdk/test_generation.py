@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from fakes import PREFIX, PROMPT_TOKENS, ROOM, STOP, ids_of, tokenizer
@@ -147,6 +149,21 @@ def test_top_p_keeps_the_token_that_crosses_it() -> None:
     assert {pick(logits) for _ in range(300)} == {1, 2}
     pick = sampler(Settings(temperature=1.0, top_p=0.4, seed=1))
     assert {pick(logits) for _ in range(100)} == {1}
+
+
+@given(st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=30), st.floats(0.05, 0.99))
+def test_the_nucleus_is_the_smallest_that_holds_top_p(values: list[float], top_p: float) -> None:
+    logits = np.array(values, np.float32)
+    pick = sampler(Settings(temperature=1.0, top_p=top_p, seed=0))
+    drawn = {pick(logits) for _ in range(40)}
+    shares = np.exp(logits.astype(np.float64)) / np.exp(logits.astype(np.float64)).sum()
+    heavier = [shares[shares > shares[token]].sum() for token in drawn]
+    assert max(heavier) < top_p + 1e-9
+
+
+def test_numpy_numbers_are_numbers(clip: alm.Clip) -> None:
+    answer = clip.ask("what?", max_tokens=np.int64(3), temperature=np.float32(0.5), seed=np.int64(1))
+    assert answer == dataclasses.replace(clip.ask("what?", max_tokens=3, temperature=0.5, seed=1), timing=answer.timing)
 
 
 def test_a_seed_repeats_and_other_seeds_differ(clip: alm.Clip) -> None:
