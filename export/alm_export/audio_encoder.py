@@ -98,16 +98,16 @@ class _SwinBuilder:
         heads = graph.reshape(qkv, (windows, places, 3, attention.heads, head_dim))
         query, key, value = (
             graph.op("Squeeze", part, graph.constant(np.array([0], np.int64)))
-            for part in graph.op(
-                "Split", graph.transpose(heads, (2, 0, 3, 1, 4)), outputs=3, axis=0, num_outputs=3
-            )
+            for part in graph.op("Split", graph.transpose(heads, (2, 0, 3, 1, 4)), outputs=3, axis=0, num_outputs=3)
         )
         scores = graph.op("MatMul", query, graph.transpose(key, (0, 1, 3, 2)))
         with torch.no_grad():
-            extra = attention.bias().unsqueeze(0)
-            if block.mask is not None:
-                extra = extra + block.mask.unsqueeze(1)
-        scores = graph.op("Add", scores, graph.constant(extra.numpy(), f"{name}.bias"))
+            bias = attention.bias().numpy()
+        scores = graph.op("Add", scores, graph.constant(bias, f"{name}.bias"))
+        if block.mask is not None:
+            # Apart from the bias: one mask serves a stage, where sums per head and window take 9 MB at full size.
+            mask = block.mask.unsqueeze(1).numpy()
+            scores = graph.op("Add", scores, graph.constant(mask, f"shift_mask_{windows}_windows"))
         mixed = graph.op("MatMul", graph.op("Softmax", scores, axis=-1), value)
         merged = graph.reshape(graph.transpose(mixed, (0, 2, 1, 3)), (-1, width))
         return self._linear(merged, attention.proj, f"{name}.proj")
@@ -179,12 +179,8 @@ def _tag(graph: GraphBuilder, tokens: str, htsat: HTSAT, scheme: str) -> str:
     rows, columns = config.final_grid
     bands = rows // config.fold
     grid = np.arange(rows * columns).reshape(config.fold, bands, columns)
-    by_time = np.pad(
-        grid.transpose(1, 0, 2).reshape(bands, -1), ((0, 0), (1, 1)), constant_values=rows * columns
-    )
-    neighbours = np.stack(
-        [by_time[:, k : k + config.positions] for k in range(3)], -1
-    )  # (bands, positions, 3)
+    by_time = np.pad(grid.transpose(1, 0, 2).reshape(bands, -1), ((0, 0), (1, 1)), constant_values=rows * columns)
+    neighbours = np.stack([by_time[:, k : k + config.positions] for k in range(3)], -1)  # (bands, positions, 3)
     padding = graph.constant(np.zeros((1, config.final_width), np.float32), "tag_padding")
     source = graph.op("Concat", tokens, padding, axis=0)
     index = graph.constant(neighbours.transpose(1, 0, 2).reshape(config.positions, -1), "tag_neighbours")
@@ -195,9 +191,7 @@ def _tag(graph: GraphBuilder, tokens: str, htsat: HTSAT, scheme: str) -> str:
 
 def _project(graph: GraphBuilder, rows: str, projection: Projection, scheme: str) -> str:
     first = graph.linear(rows, _array(projection.linear1.weight), scheme, "projection.linear1")
-    second = graph.linear(
-        graph.op("Gelu", first), _array(projection.linear2.weight), scheme, "projection.linear2"
-    )
+    second = graph.linear(graph.op("Gelu", first), _array(projection.linear2.weight), scheme, "projection.linear2")
     return _layer_norm(graph, graph.op("Add", first, second), projection.layer_norm, "projection.norm")
 
 

@@ -60,6 +60,4 @@ def quality_table(manifest: Manifest) -> str:
     body = "\n".join(
         f"| {name} | {s['share']:.1%} | {s['low']:.1%} to {s['high']:.1%} | {s['n']} |" for name, s in rows
     )
-    return (
-        f"| | share | 95 % interval | n |\n|---|---|---|---|\n{body}\n\nMeasured on {quality['clips']} clips."
-    )
+    return f"| | share | 95 % interval | n |\n|---|---|---|---|\n{body}\n\nMeasured on {quality['clips']} clips."

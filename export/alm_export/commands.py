@@ -49,9 +49,7 @@ def export(
     ] = 0.05,
     calibrate: Annotated[
         Path | None,
-        typer.Option(
-            exists=True, file_okay=False, help="Folder of your recordings to measure quality on too."
-        ),
+        typer.Option(exists=True, file_okay=False, help="Folder of your recordings to measure quality on too."),
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never download.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -138,9 +136,7 @@ def _require_libraries() -> None:
 
 
 def _print_plan(console: Console, request: Request) -> None:
-    console.print(
-        f"[bold]{request.target.name}[/bold]: {request.target.description}, {request.target.engine}"
-    )
+    console.print(f"[bold]{request.target.name}[/bold]: {request.target.description}, {request.target.engine}")
     for part, ladder in request.ladders.items():
         more = f" (then {', '.join(ladder[1:])} if the budget asks for it)" if ladder[1:] else ""
         console.print(f"  {part:<14}{ladder[0]}{more}", highlight=False)

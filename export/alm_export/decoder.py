@@ -24,9 +24,7 @@ def build_decoder(model: SmolLM2, positions: int, scheme: str, head_scheme: str)
     graph.input("last_position", np.int32, (1,))
     graph.input("total_length", np.int32, ())
     rotary = rotary_table(config, positions).numpy()
-    tables = [
-        graph.constant(table, name) for table, name in zip(rotary, ("rotary_cos", "rotary_sin"), strict=True)
-    ]
+    tables = [graph.constant(table, name) for table, name in zip(rotary, ("rotary_cos", "rotary_sin"), strict=True)]
     shape = (1, config.kv_heads, positions, config.head_dim)
     normed = _rms_norm(graph, hidden, model.model.layers[0].input_layernorm, "layer0.norm1")
     for index, layer in enumerate(model.model.layers):
@@ -40,9 +38,7 @@ def build_decoder(model: SmolLM2, positions: int, scheme: str, head_scheme: str)
             minus_one = graph.constant(np.array([-1], np.int64))
             mixed, hidden = (graph.op("Gather", value, minus_one, axis=1) for value in (mixed, hidden))
         mixed = graph.linear(mixed, _array(layer.self_attn.o_proj.weight), scheme, f"layer{index}.o_proj")
-        normed, hidden = _add_norm(
-            graph, mixed, hidden, layer.post_attention_layernorm, f"layer{index}.norm2"
-        )
+        normed, hidden = _add_norm(graph, mixed, hidden, layer.post_attention_layernorm, f"layer{index}.norm2")
         mlp = _gated_mlp(graph, normed, layer, f"layer{index}", scheme)
         normed, hidden = _add_norm(graph, mlp, hidden, following, f"layer{index + 1}.norm1")
     last_row = graph.reshape(normed, (1, config.width))

@@ -47,9 +47,7 @@ class GraphBuilder:
             self.nodes.append(helper.make_node("Identity", [value], [name]))
         self.outputs.append(helper.make_tensor_value_info(name, _onnx_type(dtype), shape))
 
-    def op(
-        self, kind: str, *inputs: str, outputs: int | Sequence[str] = 1, domain: str = "", **attributes: Any
-    ):
+    def op(self, kind: str, *inputs: str, outputs: int | Sequence[str] = 1, domain: str = "", **attributes: Any):
         """Add a node; returns its output name, or the list of them when there are several."""
         if isinstance(outputs, int):
             outputs = [f"{kind}_{len(self.nodes)}_{i}" for i in range(outputs)]
@@ -63,9 +61,7 @@ class GraphBuilder:
             array = array.astype(np.float32)
         name = name or f"{self.name}.constant_{len(self.constants)}"
         if name not in self.constants:
-            proto = TensorProto(
-                name=name, dims=array.shape, data_type=helper.np_dtype_to_tensor_dtype(array.dtype)
-            )
+            proto = TensorProto(name=name, dims=array.shape, data_type=helper.np_dtype_to_tensor_dtype(array.dtype))
             if array.nbytes <= INLINE_BYTES:
                 proto.raw_data = array.tobytes()
             else:
@@ -82,9 +78,7 @@ class GraphBuilder:
         """Permute axes."""
         return self.op("Transpose", value, perm=list(order))
 
-    def linear(
-        self, value: str, weight: np.ndarray, scheme: str, name: str, bias: np.ndarray | None = None
-    ) -> str:
+    def linear(self, value: str, weight: np.ndarray, scheme: str, name: str, bias: np.ndarray | None = None) -> str:
         """`value` (..., in) times `weight` (out, in), stored by `scheme`, plus `bias` (out,)."""
         chosen = SCHEMES[scheme]
         if chosen.bits == 32:
@@ -95,9 +89,7 @@ class GraphBuilder:
             return self._row_linear(value, weight, chosen.signed, name, bias)
         return out if bias is None else self.op("Add", out, self.constant(bias, f"{name}.bias"))
 
-    def _row_linear(
-        self, value: str, weight: np.ndarray, signed: bool, name: str, bias: np.ndarray | None
-    ) -> str:
+    def _row_linear(self, value: str, weight: np.ndarray, signed: bool, name: str, bias: np.ndarray | None) -> str:
         rows = quantize_rows(weight, signed)
         zero = np.full(len(weight), 0 if signed else 128, rows.values.dtype)
         inputs = [
@@ -110,9 +102,7 @@ class GraphBuilder:
             inputs.append(self.constant(bias, f"{name}.bias"))
         return self.op("DynamicQuantizeMatMul", *inputs, domain=MICROSOFT)
 
-    def _block_linear(
-        self, value: str, weight: np.ndarray, scheme: str, name: str, bias: np.ndarray | None
-    ) -> str:
+    def _block_linear(self, value: str, weight: np.ndarray, scheme: str, name: str, bias: np.ndarray | None) -> str:
         chosen = SCHEMES[scheme]
         blocks = quantize_blocks(weight, chosen.bits, chosen.block)
         inputs = [
@@ -124,9 +114,7 @@ class GraphBuilder:
             inputs += ["", "", self.constant(bias, f"{name}.bias")]
         # Level 4 lets kernels multiply in int8: 2.3x faster decoding than level 0 on machines with dot products.
         attributes = {"bits": chosen.bits, "block_size": chosen.block, "accuracy_level": 4}
-        return self.op(
-            "MatMulNBits", *inputs, domain=MICROSOFT, K=weight.shape[1], N=weight.shape[0], **attributes
-        )
+        return self.op("MatMulNBits", *inputs, domain=MICROSOFT, K=weight.shape[1], N=weight.shape[0], **attributes)
 
     @property
     def external(self) -> list[str]:
@@ -138,9 +126,7 @@ class GraphBuilder:
         for name in self.external:
             for key, value in zip(("location", "offset", "length"), places[name], strict=True):
                 self.constants[name].external_data.add(key=key, value=str(value))
-        graph = helper.make_graph(
-            self.nodes, self.name, self.inputs, self.outputs, list(self.constants.values())
-        )
+        graph = helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, list(self.constants.values()))
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="alm-edge")
         return model.SerializeToString()

@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import datetime
-import platform
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import alm
 from alm.errors import ExportError
 from alm.models.mellow import Mellow as PackagedMellow
-from alm.package import (
-    GOLDEN,
-    DecoderShape,
-    Frontend,
-    GenerationDefaults,
-    GoldenInfo,
-    Manifest,
-    ModelInfo,
-    PromptLayout,
-    WeightsInfo,
-    write_package,
-)
+from alm.package import GOLDEN, GoldenInfo, Manifest, write_package
 from alm.prompt import PromptTokenizer
 from alm.verify import Verification, verify_model
 from alm_export.card import model_card
 from alm_export.components import Components, build_components
+from alm_export.describe import describe, prompt_layout
 from alm_export.golden import Golden, golden_from_package, golden_from_torch
 from alm_export.targets import Ladders, Target
 from alm_quantize.gate import Assignment, Trial, search
 from alm_quantize.probes import Probe, bundled_probes, folder_probes
 from alm_quantize.quality import Answered, answer_in_float, compare
 from alm_train.checkpoints.weights import Weights, load_weights
-from alm_train.models.mellow import MellowConfig
 
 Report = Callable[[str, int, int], None]
 """Called as (stage, done, total)."""
@@ -93,9 +79,7 @@ def export(request: Request, report: Report = lambda stage, done, total: None) -
     Raises CheckpointError, ExportError, QualityError, ParityError or PackageError.
     """
     if not request.output.parent.is_dir():
-        raise ExportError(
-            f"the folder {request.output.parent} does not exist; create it or choose another --output"
-        )
+        raise ExportError(f"the folder {request.output.parent} does not exist; create it or choose another --output")
     report("weights", 0, 1)
     weights = load_weights(
         request.weights,
@@ -159,9 +143,7 @@ class _Export:
             self._draft(schemes)
             with alm.load(self.draft) as package:
                 if not answered:
-                    answered.extend(
-                        answer_in_float(self.weights.model, package, self.probes, self._progress("float"))
-                    )
+                    answered.extend(answer_in_float(self.weights.model, package, self.probes, self._progress("float")))
                 return self._measure(package, schemes, answered)
 
         return search(self.request.ladders, measure, self.request.budget)
@@ -177,10 +159,10 @@ class _Export:
     def _draft(self, schemes: Assignment) -> None:
         """Write a package whose self-test is PyTorch's: verifying it measures parity with PyTorch."""
         self.report("build", 0, 1)
-        self.components = build_components(
-            self.weights.model, schemes, self.request.target.engine, self.folder
+        self.components = build_components(self.weights.model, schemes, self.request.target.engine, self.folder)
+        self.manifest = describe(
+            self.weights, self.request.target.name, self.request.scheme, self.components, self.reference.tolerances
         )
-        self.manifest = self._describe(self.components)
         self._write(self.draft, self.manifest, self.reference)
         self.report("build", 1, 1)
 
@@ -196,38 +178,8 @@ class _Export:
 
     def _golden_from_torch(self, probe: Probe) -> Golden:
         config = self.weights.model.config
-        tokenizer = PromptTokenizer(
-            self.weights.tokenizer.encode(), _prompt_layout(config), config.decoder.vocabulary
-        )
+        tokenizer = PromptTokenizer(self.weights.tokenizer.encode(), prompt_layout(config), config.decoder.vocabulary)
         return golden_from_torch(self.weights.model, probe, tokenizer.prompt(probe.question))
-
-    def _describe(self, components: Components) -> Manifest:
-        weights, request = self.weights, self.request
-        config = weights.model.config
-        frontend, decoder = config.encoder.frontend, config.decoder
-        return Manifest(
-            model=ModelInfo("mellow", weights.name, sum(p.numel() for p in weights.model.parameters())),
-            weights=WeightsInfo(weights.source, weights.sha256, weights.licence, weights.attribution),
-            target=request.target.name,
-            scheme=request.scheme,
-            frontend=Frontend(
-                frontend.sample_rate, frontend.samples, frontend.n_fft, frontend.hop, frontend.mels,
-                frontend.fmin, frontend.fmax,
-            ),
-            prompt=_prompt_layout(config),
-            generation=GenerationDefaults(
-                config.stop_id, components.positions - config.prefix_tokens, components.positions
-            ),
-            decoder=DecoderShape(
-                decoder.width, decoder.vocabulary, decoder.layers, decoder.kv_heads, decoder.head_dim,
-                components.positions,
-            ),
-            components=dict(components.components),
-            capabilities=("ask", "compare", "choose"),
-            golden=GoldenInfo(dict(self.reference.tolerances)),
-            quality={"not_measured": "Not measured yet."},
-            provenance=_provenance(),
-        )  # fmt: skip
 
     def _quality(self, trials: list[Trial]) -> dict[str, Any]:
         if not trials:
@@ -244,18 +196,3 @@ class _Export:
 
     def _progress(self, stage: str) -> Callable[[int, int], None]:
         return lambda done, total: self.report(stage, done, total)
-
-
-def _prompt_layout(config: MellowConfig) -> PromptLayout:
-    return PromptLayout(
-        config.audio_tokens, config.separator_id, config.prompt_tokens, config.pad_id, lowercase=True
-    )
-
-
-def _provenance() -> dict[str, Any]:
-    libraries = ("alm-edge", "torch", "onnx", "onnxruntime", "numpy")
-    return {
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": platform.machine(),
-        "versions": {library: version(library) for library in libraries},
-    }

@@ -50,9 +50,7 @@ class Target:
     def ladders(self, precision: str) -> Ladders:
         """What `precision` resolves to; ExportError lists the known ones."""
         if precision not in self.precisions:
-            raise ExportError(
-                f"unknown precision {precision!r}; {self.name} has {', '.join(self.precisions)}"
-            )
+            raise ExportError(f"unknown precision {precision!r}; {self.name} has {', '.join(self.precisions)}")
         return self.precisions[precision]
 
 
