@@ -154,7 +154,7 @@ def answering_loss(heard: Heard, batch: int, seed: int, longest: int) -> Loss:
         )
         told = (answers != IGNORED).sum(1).clamp(max=4)
         per_answer = losses.reshape(answers.shape).sum(1) / told
-        return per_answer.mean(), {kind: _mean(per_answer, asked, kind) for kind in KINDS}
+        return per_answer.mean(), {kind: _mean(per_answer.detach(), asked, kind) for kind in KINDS}
 
     return loss
 

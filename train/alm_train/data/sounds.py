@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -96,16 +97,17 @@ SYNTHETIC: tuple[str, ...] = tuple(label for label in LABELS if SOUNDS[label].ca
 def sound_named_in(text: str) -> str | None:
     """The label of the one sound that `text` names, or None when it names none or several.
 
-    The longest matching name wins, so that `a low rumble is playing` is not also taken for something shorter.
+    Words inside a longer name do not count: `a train passing` names no rain, `an engine idling` one engine.
     """
-    lowered = text.lower()
-    matches = {
-        label: max(len(words) for words in (sound.sentence, sound.phrase, sound.name) if words in lowered)
+    found = {
+        (match.start(), match.end(), label)
         for label, sound in SOUNDS.items()
-        if any(words in lowered for words in (sound.sentence, sound.phrase, sound.name))
+        for words in (sound.sentence, sound.phrase, sound.name)
+        for match in re.finditer(rf"\b{re.escape(words)}\b", text.lower())
     }
-    if not matches:
-        return None
-    longest = max(matches.values())
-    best = [label for label, length in matches.items() if length == longest]
-    return best[0] if len(best) == 1 else None
+    named = {
+        label
+        for start, end, label in found
+        if not any(s <= start and end <= e and (s, e) != (start, end) for s, e, _ in found)
+    }
+    return named.pop() if len(named) == 1 else None
