@@ -84,6 +84,7 @@ teaching: &stage
    validate_epochs: 1}
 guidance: {answers: 0.7, features: 1.0}
 tagging: *stage
-answering: {epoch_questions: 16, views: 2, prompt_tokens: 64, answer_tokens: 32, stage: *stage, augmentation: *augmentation}
+answering:
+  {epoch_questions: 16, views: 2, prompt_tokens: 64, answer_tokens: 32, stage: *stage, augmentation: *augmentation}
 evaluation: {rounds: 1}
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,7 @@ def test_the_log_has_every_validation(tmp_path: Path) -> None:
 def test_the_rate_rises_then_falls_to_zero() -> None:
     rates = [SCHEDULE.rate_at(step) for step in range(12)]
     assert rates[0] == pytest.approx(0.05 / 3) and max(rates) == rates[2] == pytest.approx(0.05)
-    assert all(a > b for a, b in zip(rates[3:], rates[4:], strict=False))
+    assert all(a > b for a, b in pairwise(rates[2:]))
     assert SCHEDULE.rate_at(12) == pytest.approx(0.0, abs=1e-9)
 
 
