@@ -76,7 +76,8 @@ def _encode(
     speeds = torch.randint(len(library.speeds), (len(clips),), generator=generator)
     log_mel = library.log_mels[speeds, clips].float()
     targets = targets_of(library, clips.tolist())
-    return htsat.encode(augment(log_mel, targets, settings, generator)[0])
+    with half_precision():
+        return htsat.encode(augment(log_mel, targets, settings, generator)[0])
 
 
 @dataclass(frozen=True)

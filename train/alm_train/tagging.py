@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -151,7 +151,7 @@ def encoder_validation(library: Library) -> Validate:
 
 
 @torch.inference_mode()
-def accuracy(library: Library, logits_of) -> Metrics:
+def accuracy(library: Library, logits_of: Callable[[Tensor], Tensor]) -> Metrics:
     """Share of clips whose most probable class is right: of all, and of ESC-50 among its classes' clips."""
     right = [
         bool(hit)
