@@ -65,7 +65,7 @@ def golden_from_package(package: PackagedMellow, reference: Golden) -> Golden:
     """What the package itself computes on this machine for the same sound and question.
 
     Another processor's kernels may differ from this one's by about as much as quantization differs from
-    float32, so each stage is allowed that difference again, and never less than a float32 package's. Of the
+    float32, so each stage is allowed twice that, and never less than a float32 package's. Of the
     answer, the tokens that such a difference could change are left out: they say nothing about a fault.
     """
     arrays = dict(reference.arrays)
@@ -77,7 +77,7 @@ def golden_from_package(package: PackagedMellow, reference: Golden) -> Golden:
     logits = cache.append(reader.decoder.embed(np.asarray(arrays["prompt_ids"], np.int64)))
     arrays["logits"] = logits
     tolerances = {
-        stage: max(FLOAT_TOLERANCES[stage], float(np.abs(arrays[stage] - reference.arrays[stage]).max()))
+        stage: max(FLOAT_TOLERANCES[stage], 2 * float(np.abs(arrays[stage] - reference.arrays[stage]).max()))
         for stage in FLOAT_TOLERANCES
     }
     tokens = []
