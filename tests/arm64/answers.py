@@ -13,7 +13,11 @@ from pathlib import Path
 import alm
 from alm.verify import verify_model
 
-QUESTIONS = ("what is the sound?", "what is the sound? a) dog bark b) rain c) siren d) church bells", "is there an animal?")
+QUESTIONS = (
+    "what is the sound?",
+    "what is the sound? a) dog bark b) rain c) siren d) church bells",
+    "is there an animal?",
+)
 
 
 def main(package: str, clips: list[str]) -> None:
