@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from alm.package import Manifest
 
+QUALITY_COLUMNS = ("", "share", "95 % interval", "n")
+
 PURPOSE = {
     "reference": "Small reference weights, trained by this project's own recipe on openly licensed recordings.",
     "random": "Random weights in the official shapes, for measuring speed and memory. Its answers mean nothing.",
@@ -48,16 +50,24 @@ Check this file on the device with `alm verify`, and ask it with `alm ask PACKAG
 
 def quality_table(manifest: Manifest) -> str:
     """The exporter's comparison with PyTorch float32 as Markdown, or why there is none."""
-    quality = manifest.quality
-    if "not_measured" in quality:
-        return str(quality["not_measured"])
-    agreement, accuracy, before = (quality["whole"][k] for k in ("agreement", "accuracy", "accuracy_fp32"))
-    rows = [
-        ("next-token decisions equal to float32", agreement),
-        ("right answers, this package", accuracy),
-        ("right answers, PyTorch float32", before),
+    rows = quality_rows(manifest)
+    if not rows:
+        return str(manifest.quality["not_measured"])
+    body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    clips = f"Measured on {manifest.quality['clips']} clips that the exporter brings or was given."
+    return f"| {' | '.join(QUALITY_COLUMNS)} |\n|---|---|---|---|\n{body}\n\n{clips}"
+
+
+def quality_rows(manifest: Manifest) -> list[tuple[str, str, str, str]]:
+    """One row per score, under QUALITY_COLUMNS; none when quality was not measured."""
+    if "whole" not in manifest.quality:
+        return []
+    whole = manifest.quality["whole"]
+    scores = {
+        "next-token decisions equal to float32": whole["agreement"],
+        "right answers, this package": whole["accuracy"],
+        "right answers, PyTorch float32": whole["accuracy_fp32"],
+    }
+    return [
+        (name, f"{s['share']:.1%}", f"{s['low']:.1%} to {s['high']:.1%}", str(s["n"])) for name, s in scores.items()
     ]
-    body = "\n".join(
-        f"| {name} | {s['share']:.1%} | {s['low']:.1%} to {s['high']:.1%} | {s['n']} |" for name, s in rows
-    )
-    return f"| | share | 95 % interval | n |\n|---|---|---|---|\n{body}\n\nMeasured on {quality['clips']} clips."

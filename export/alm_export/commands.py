@@ -143,14 +143,17 @@ def _print_plan(console: Console, request: Request) -> None:
 
 
 def _print_summary(console: Console, exported: Exported) -> None:
-    from alm_export.card import quality_table
+    from alm_export.card import QUALITY_COLUMNS, quality_rows
 
-    table = Table("stage", "difference from PyTorch float32", title="Parity", title_justify="left")
+    parity = Table("stage", "difference from PyTorch float32", title="Parity", title_justify="left")
     for stage in exported.parity.stages:
         unit = " tokens differ" if stage.stage == "tokens" else ""
-        table.add_row(stage.stage, f"{stage.difference:.3g}{unit}")
-    console.print(table)
-    console.print(quality_table(exported.manifest), markup=False, highlight=False)
+        parity.add_row(stage.stage, f"{stage.difference:.3g}{unit}")
+    console.print(parity)
+    quality = Table(*QUALITY_COLUMNS, title="Quality", title_justify="left")
+    for row in quality_rows(exported.manifest):
+        quality.add_row(*row)
+    console.print(quality if quality.rows else exported.manifest.quality["not_measured"])
     weights = exported.manifest.weights
     size = exported.path.stat().st_size / 1e6
     console.print(f"\nLicence of the weights: {weights.licence} ({weights.source})", highlight=False)
