@@ -288,8 +288,10 @@ def test_file_of_unknown_origin_in_the_cache(hub: Hub) -> None:
 
 def test_more_bytes_than_announced(hub: Hub) -> None:
     hub.headers = {"X-Linked-Size": "1000"}
+    seen: list[int] = []
     with pytest.raises(CheckpointError, match="sent more than the 1000 bytes it announced"):
-        fetch(REMOTE)
+        fetch(REMOTE, progress=lambda done, total: seen.append(done))
+    assert seen == [0]
     assert not beside(".partial").exists()
 
 
