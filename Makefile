@@ -1,0 +1,51 @@
+# `make demo` and `make test` set up everything they need in .venv; nothing else on the machine is changed.
+#
+#   make demo    export Mellow for arm64 at int4 and ask it about a bundled recording
+#   make test    style, types and the whole test suite
+#   make lint    style and types only
+#   make clean   remove .venv, caches and the demo's package
+#
+# PYTHON=/path/to/python3 names another interpreter, TORCH_INDEX=URL another place for PyTorch.
+
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	&& echo $$python && break; done)
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip
+PACKAGE := mellow-arm64-int4.alm
+ROOSTER := quantize/alm_quantize/clips/rooster.ogg
+
+.PHONY: demo test lint clean
+
+demo: .venv/.export
+	$(BIN)/alm-export mellow --target arm64 --int4
+	$(BIN)/alm inspect $(PACKAGE)
+	$(BIN)/alm verify $(PACKAGE)
+	$(BIN)/alm ask $(PACKAGE) $(ROOSTER) "what is happening?"
+
+test: lint
+	$(BIN)/pytest
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info $(PACKAGE)
+
+# The plain index has PyTorch for Linux only with several GB of CUDA libraries, so constraints.txt asks for the
+# CPU build by name. Where pip is set up to find that build (a mirror, a folder of wheels), the first line takes
+# it from there; elsewhere it fails at once and the second line takes it from PyTorch's own index.
+.venv/.torch: constraints.txt
+	@test -n "$(PYTHON)" || { echo "make: found no Python 3.11 to 3.13; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(PIP) install --quiet -c constraints.txt torch 2>/dev/null \
+	|| $(PIP) install -c constraints.txt --extra-index-url $(TORCH_INDEX) torch
+	@touch $@
+
+.venv/.export .venv/.dev: .venv/.%: .venv/.torch pyproject.toml
+	$(PIP) install --quiet -c constraints.txt -e ".[$*]"
+	@touch $@
