@@ -73,13 +73,24 @@ class Exported:
     """Assignments the quality gate tried; empty where there was nothing to compare."""
 
 
+@dataclass(frozen=True)
+class Draft:
+    """One assignment of schemes as a package whose self-test is PyTorch's: verifying it measures parity."""
+
+    components: Components
+    """Graphs and weights."""
+    manifest: Manifest
+    """Complete but for quality and the final self-test."""
+
+
 def export(request: Request, report: Report = lambda stage, done, total: None) -> Exported:
     """Export one package. Nothing appears at `request.output` unless everything succeeded.
 
     Raises CheckpointError, ExportError, QualityError, ParityError or PackageError.
     """
-    if not request.output.parent.is_dir():
-        raise ExportError(f"the folder {request.output.parent} does not exist; create it or choose another --output")
+    parent = request.output.parent
+    if not parent.is_dir():
+        raise ExportError(f"the folder {parent} does not exist; create it or choose another --output")
     report("weights", 0, 1)
     weights = load_weights(
         request.weights,
@@ -87,66 +98,56 @@ def export(request: Request, report: Report = lambda stage, done, total: None) -
         progress=lambda done, total: report("weights", done, total or 0),
     )
     report("weights", 1, 1)
-    with tempfile.TemporaryDirectory(prefix="alm-export-") as folder:
-        return _Export(request, weights, Path(folder), report).run()
+    try:
+        # Beside the output: that disk must have room anyway, while /tmp is memory on many small machines.
+        with tempfile.TemporaryDirectory(prefix=".alm-export-", dir=parent) as folder:
+            return _Export(request, weights, Path(folder), report).run()
+    except OSError as error:
+        raise ExportError(
+            f"cannot write below {parent}: {error}; free some space or choose another --output"
+        ) from error
 
 
 class _Export:
-    """One export in progress: the draft package is rewritten for each assignment that the gate tries."""
+    """One export in progress, in a folder of its own."""
 
     def __init__(self, request: Request, weights: Weights, folder: Path, report: Report) -> None:
         self.request, self.weights, self.folder, self.report = request, weights, folder, report
-        self.draft = folder / "draft.alm"
         frontend = weights.model.config.encoder.frontend
         self.probes = bundled_probes(frontend.sample_rate, frontend.samples)
         if request.recordings is not None:
             self.probes += folder_probes(request.recordings, frontend.sample_rate, frontend.samples)
         self.reference = self._golden_from_torch(self.probes[0])
-        self.manifest: Manifest | None = None
-        self.components: Components | None = None
+        self.draft_path = folder / "draft.alm"
 
     def run(self) -> Exported:
-        trials = self._trials()
-        assert self.manifest is not None and self.components is not None
-        quality = self._quality(trials)
-        with alm.load(self.draft) as package:
+        draft, trials = self._search()
+        with alm.load(self.draft_path) as package:
             parity = verify_model(package)
             golden = golden_from_package(package, self.reference)
-        if all(component.scheme == "fp32" for component in self.components.components.values()):
+        if {component.scheme for component in draft.components.components.values()} == {"fp32"}:
             parity.check()
-        manifest = replace(self.manifest, quality=quality, golden=GoldenInfo(dict(golden.tolerances)))
-        return Exported(self.request.output, self._finish(manifest, golden), parity, tuple(trials))
+        manifest = replace(draft.manifest, quality=self._quality(trials), golden=GoldenInfo(dict(golden.tolerances)))
+        manifest = self._finish(Draft(draft.components, manifest), golden)
+        return Exported(self.request.output, manifest, parity, tuple(trials))
 
-    def _finish(self, manifest: Manifest, golden: Golden) -> Manifest:
-        """Write and verify the file under a temporary name, then give it its own."""
-        fresh = self.request.output.with_name(f".{self.request.output.name}.new")
-        try:
-            self.report("package", 0, 1)
-            manifest = self._write(fresh, manifest, golden)
-            self.report("package", 1, 1)
-            self.report("verify", 0, 1)
-            with alm.load(fresh) as package:
-                verify_model(package).check()
-            fresh.replace(self.request.output)
-        finally:
-            fresh.unlink(missing_ok=True)
-        self.report("verify", 1, 1)
-        return manifest
-
-    def _trials(self) -> list[Trial]:
+    def _search(self) -> tuple[Draft, list[Trial]]:
+        """The draft that the gate accepts, and the trials on the way; random weights are not measured."""
         if self.weights.source == "random":
-            self._draft({part: ladder[0] for part, ladder in self.request.ladders.items()})
-            return []
+            return self._draft({part: ladder[0] for part, ladder in self.request.ladders.items()}), []
+        drafts: list[Draft] = []
         answered: list[Answered] = []
 
         def measure(schemes: Assignment) -> Trial:
-            self._draft(schemes)
-            with alm.load(self.draft) as package:
+            drafts.append(self._draft(schemes))
+            with alm.load(self.draft_path) as package:
                 if not answered:
-                    answered.extend(answer_in_float(self.weights.model, package, self.probes, self._progress("float")))
+                    progress = self._progress("float")
+                    answered.extend(answer_in_float(self.weights.model, package, self.probes, progress))
                 return self._measure(package, schemes, answered)
 
-        return search(self.request.ladders, measure, self.request.budget)
+        trials = search(self.request.ladders, measure, self.request.budget)
+        return drafts[-1], trials
 
     def _measure(self, package: PackagedMellow, schemes: Assignment, answered: list[Answered]) -> Trial:
         whole = compare(package, answered, progress=self._progress("quality"))
@@ -156,25 +157,37 @@ class _Export:
         }
         return Trial(schemes, whole, alone)
 
-    def _draft(self, schemes: Assignment) -> None:
-        """Write a package whose self-test is PyTorch's: verifying it measures parity with PyTorch."""
+    def _draft(self, schemes: Assignment) -> Draft:
         self.report("build", 0, 1)
-        self.components = build_components(self.weights.model, schemes, self.request.target.engine, self.folder)
-        self.manifest = describe(
-            self.weights, self.request.target.name, self.request.scheme, self.components, self.reference.tolerances
-        )
-        self._write(self.draft, self.manifest, self.reference)
+        target = self.request.target
+        components = build_components(self.weights.model, schemes, target.engine, self.folder)
+        manifest = describe(self.weights, target.name, self.request.scheme, components, self.reference.tolerances)
+        draft = Draft(components, manifest)
+        self._write(self.draft_path, draft, self.reference)
         self.report("build", 1, 1)
+        return draft
 
-    def _write(self, path: Path, manifest: Manifest, golden: Golden) -> Manifest:
-        assert self.components is not None
+    def _finish(self, draft: Draft, golden: Golden) -> Manifest:
+        """Write and verify the package in this export's folder, then move it to its place."""
+        finished = self.folder / "finished.alm"
+        self.report("package", 0, 1)
+        manifest = self._write(finished, draft, golden)
+        self.report("package", 1, 1)
+        self.report("verify", 0, 1)
+        with alm.load(finished) as package:
+            verify_model(package).check()
+        finished.replace(self.request.output)
+        self.report("verify", 1, 1)
+        return manifest
+
+    def _write(self, path: Path, draft: Draft, golden: Golden) -> Manifest:
         entries = {
-            **self.components.entries,
+            **draft.components.entries,
             "tokenizer.json": self.weights.tokenizer.encode(),
             GOLDEN: golden.to_bytes(),
-            "README.md": model_card(manifest).encode(),
+            "README.md": model_card(draft.manifest).encode(),
         }
-        return write_package(path, manifest, entries)
+        return write_package(path, draft.manifest, entries)
 
     def _golden_from_torch(self, probe: Probe) -> Golden:
         config = self.weights.model.config
