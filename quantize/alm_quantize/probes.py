@@ -63,9 +63,7 @@ def folder_probes(folder: Path, sample_rate: int, samples: int) -> list[Probe]:
         except AudioError:
             continue  # a data folder holds lists and licences too; an empty result is an error below
         name = str(path.relative_to(folder))
-        probes += [
-            Probe(name, clip, question, None) for question in ("what is the sound?", "what is happening?")
-        ]
+        probes += [Probe(name, clip, question, None) for question in ("what is the sound?", "what is happening?")]
     if not probes:
         raise AudioError(f"{folder} holds no readable recording")
     return probes
@@ -78,7 +76,7 @@ def _clip(path: Path, sample_rate: int, samples: int) -> NDArray[np.float32]:
 def _choice(labels: list[str], index: int) -> tuple[str, str]:
     """A four-option question whose right option moves through the letters, and its answer."""
     others = [labels[(index + step) % len(labels)] for step in (5, 11, 17)]
-    options = others[: index % 4] + [labels[index]] + others[index % 4 :]
+    options = [*others[: index % 4], labels[index], *others[index % 4 :]]
     listed = " ".join(f"{letter}) {SOUNDS[o].name}" for letter, o in zip(LETTERS, options, strict=True))
     return f"what is the sound? {listed}", f"{LETTERS[index % 4]})"
 

@@ -140,9 +140,7 @@ def compare(
         divergence += _kl(item.logits, logits)
         if item.probe.answer is not None:
             asked += 1
-            right += _starts(
-                package.reader.tokenizer.text([int(i) for i in logits.argmax(-1)]), item.probe.answer
-            )
+            right += _starts(package.reader.tokenizer.text([int(i) for i in logits.argmax(-1)]), item.probe.answer)
             right_float += _starts(item.text, item.probe.answer)
         if progress is not None:
             progress(done + 1, len(answered))
@@ -171,10 +169,8 @@ def _float_logits(model: Mellow, audio: Float32, item: Answered) -> Float32:
 def _package_logits(package: PackagedMellow, audio: Float32, item: Answered) -> Float32:
     reader = package.reader
     cache = reader.run_prefix((audio, audio))
-    rows = [cache.append(reader.decoder.embed(item.prompt_ids))]
-    for token in item.tokens[:-1]:
-        rows.append(cache.append(reader.decoder.embed(np.array([token], np.int64))))
-    return np.stack(rows)
+    fed = [item.prompt_ids, *(np.array([token], np.int64) for token in item.tokens[:-1])]
+    return np.stack([cache.append(reader.decoder.embed(ids)) for ids in fed])
 
 
 def _kl(reference: Float32, other: Float32) -> float:

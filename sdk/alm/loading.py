@@ -11,9 +11,7 @@ if TYPE_CHECKING:
     from alm.models.mellow import Mellow
 
 
-def load(
-    path: str | Path, *, engine: str | None = None, threads: int | None = None, verify: bool = True
-) -> Mellow:
+def load(path: str | Path, *, engine: str | None = None, threads: int | None = None, verify: bool = True) -> Mellow:
     """Open a package and load its model.
 
     `engine` insists on an engine by name; left out, the package says which. `threads` limits the engine's

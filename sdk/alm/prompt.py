@@ -61,9 +61,7 @@ class PromptTokenizer:
         ids = self.ids(question)
         limit, pad = self._layout.prompt_tokens, self._layout.pad_id
         if not question.strip() or all(token == pad for token in ids):
-            raise PromptError(
-                f"the question {question!r} is empty to the model; ask, say, 'what is happening?'"
-            )
+            raise PromptError(f"the question {question!r} is empty to the model; ask, say, 'what is happening?'")
         if len(ids) > limit and not truncate:
             raise PromptError(
                 f"the question has {len(ids)} tokens; the limit of this package is {limit}. "

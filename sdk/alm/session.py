@@ -45,9 +45,7 @@ class Clip:
         """
         return self.stream(question, truncate=truncate, **options).finish()
 
-    def stream(
-        self, question: str, *, truncate: bool = False, **options: Unpack[GenerationOptions]
-    ) -> AnswerStream:
+    def stream(self, question: str, *, truncate: bool = False, **options: Unpack[GenerationOptions]) -> AnswerStream:
         """Answer a question piece by piece; `close()` on the iterator cancels.
 
         The texts of the pieces of one window, joined, are exactly that window's text. After the last piece
@@ -59,9 +57,7 @@ class Clip:
         self._check_budget(settings)
         return AnswerStream(self._answer(windows, prompt, settings, started))
 
-    async def ask_async(
-        self, question: str, *, truncate: bool = False, **options: Unpack[GenerationOptions]
-    ) -> Answer:
+    async def ask_async(self, question: str, *, truncate: bool = False, **options: Unpack[GenerationOptions]) -> Answer:
         """`ask` on a worker thread. Cancelling the task stops the work after the token under way."""
         stream = await asyncio.to_thread(self.stream, question, truncate=truncate, **options)
         try:
@@ -129,9 +125,7 @@ class Clip:
 
     def _check_budget(self, settings: Settings) -> None:
         if settings.max_tokens is not None and settings.max_tokens > self._reader.room:
-            raise PromptError(
-                f"max_tokens is {settings.max_tokens}; this package has room for {self._reader.room}"
-            )
+            raise PromptError(f"max_tokens is {settings.max_tokens}; this package has room for {self._reader.room}")
 
     def _answer(
         self, windows: tuple[HeardWindow, ...], prompt: Float32, settings: Settings, started: float

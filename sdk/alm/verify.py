@@ -97,9 +97,7 @@ def verify_model(model: Mellow) -> Verification:
     if missing:
         raise PackageError(f"the manifest has no golden tolerance for: {', '.join(missing)}; export again")
     computed = _compute(model, golden)
-    return Verification(
-        tuple(_compare(stage, found, golden[stage], tolerances[stage]) for stage, found in computed)
-    )
+    return Verification(tuple(_compare(stage, found, golden[stage], tolerances[stage]) for stage, found in computed))
 
 
 def read_golden(data: bytes, manifest: Manifest) -> dict[str, Array]:

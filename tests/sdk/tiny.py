@@ -28,9 +28,7 @@ def tiny_manifest() -> Manifest:
         weights=WeightsInfo(source="random", sha256="0" * 64, licence="CC0-1.0", attribution="nobody – Zoë"),
         target="x86_64",
         scheme="fp32",
-        frontend=Frontend(
-            sample_rate=32000, samples=320000, n_fft=1024, hop=320, mels=64, fmin=50.0, fmax=14000.0
-        ),
+        frontend=Frontend(sample_rate=32000, samples=320000, n_fft=1024, hop=320, mels=64, fmin=50.0, fmax=14000.0),
         prompt=PromptLayout(audio_tokens=3, separator_id=0, prompt_tokens=5, pad_id=17, lowercase=True),
         generation=GenerationDefaults(stop_id=0, max_tokens=8, max_positions=64),
         decoder=DecoderShape(width=8, vocabulary=64, layers=2, kv_heads=1, head_dim=4, max_positions=64),

@@ -95,9 +95,7 @@ class OnnxGraph:
 class OnnxDecoder:
     """SmolLM2-style decoder over caches that it reads and writes in place. Safe to use from several threads."""
 
-    def __init__(
-        self, embedding: ort.InferenceSession, session: ort.InferenceSession, shape: DecoderShape
-    ) -> None:
+    def __init__(self, embedding: ort.InferenceSession, session: ort.InferenceSession, shape: DecoderShape) -> None:
         self._embedding = OnnxGraph(embedding)
         self.session = session
         self.shape = shape

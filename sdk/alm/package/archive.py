@@ -60,9 +60,7 @@ class Record:
         unpadded = self.start + LOCAL.size + len(name) + 6
         padding = struct.pack("<3H", PADDING_ID, 2 + -unpadded % ALIGNMENT, ALIGNMENT)
         extra = padding + bytes(-unpadded % ALIGNMENT)
-        fixed = LOCAL.pack(
-            b"PK\3\4", VERSION, 0, 0, 0, DATE, self.crc, self.size, self.size, len(name), len(extra)
-        )
+        fixed = LOCAL.pack(b"PK\3\4", VERSION, 0, 0, 0, DATE, self.crc, self.size, self.size, len(name), len(extra))
         return fixed + name + extra
 
     def central_header(self) -> bytes:
@@ -174,9 +172,7 @@ def _check_layout(view: memoryview, records: list[Record], directory_start: int)
             )
         position += len(header) + record.size
         if position > directory_start:
-            raise PackageError(
-                f"the entry {record.name!r} runs into the ZIP directory; the package is altered"
-            )
+            raise PackageError(f"the entry {record.name!r} runs into the ZIP directory; the package is altered")
     if position != directory_start:
         raise PackageError(f"{directory_start - position} bytes before the ZIP directory belong to no entry")
     if bytes(view[directory_start:]) != directory(records, directory_start):

@@ -23,9 +23,7 @@ Size = Annotated[int, Between(0, 2**32 - 1)]
 Hertz = Annotated[float, Between(0, 1e6)]
 Tolerance = Annotated[float, Between(0, 1e9)]
 Sha256 = Annotated[str, Matches("[0-9a-f]{64}", "64 lower-case hexadecimal digits")]
-Word = Annotated[
-    str, Matches(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}", "1 to 64 letters, digits, '_', '.', '+', '-'")
-]
+Word = Annotated[str, Matches(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}", "1 to 64 letters, digits, '_', '.', '+', '-'")]
 EntryName = Annotated[str, Matches(NAME_PATTERN, NAME_RULE)]
 
 
@@ -213,9 +211,7 @@ class Manifest:
     def to_json(self) -> bytes:
         """UTF-8 JSON with sorted keys: equal manifests, equal bytes. Raises PackageError if not valid."""
         try:
-            text = json.dumps(
-                dataclasses.asdict(self), ensure_ascii=False, allow_nan=False, indent=1, sort_keys=True
-            )
+            text = json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False, indent=1, sort_keys=True)
         except (TypeError, ValueError, RecursionError) as error:
             raise PackageError(f"{MANIFEST} cannot be written as JSON: {error}") from None
         data = f"{text}\n".encode(errors="surrogatepass")

@@ -105,14 +105,10 @@ def write_tensors(
     names = {dtype: name for name, dtype in DTYPES.items()}
     for name, tensor in tensors.items():
         if tensor.dtype.newbyteorder("<") not in names:
-            raise PackageError(
-                f"safetensors: {name!r} is {tensor.dtype}, expected one of {', '.join(DTYPES)}"
-            )
+            raise PackageError(f"safetensors: {name!r} is {tensor.dtype}, expected one of {', '.join(DTYPES)}")
     if METADATA in tensors:
         raise PackageError(f"safetensors: no tensor can be named {METADATA!r}")
-    order = sorted(
-        tensors, key=lambda key: (tensors[key].nbytes % ALIGNMENT > 0, -tensors[key].dtype.itemsize, key)
-    )
+    order = sorted(tensors, key=lambda key: (tensors[key].nbytes % ALIGNMENT > 0, -tensors[key].dtype.itemsize, key))
     header: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
     position = 0
     for name in order:
@@ -139,21 +135,16 @@ def _slot(name: str, entry: Any, start: int) -> TensorSlot:
         raise PackageError(f"{where}: found {found(entry)}, expected dtype, shape and data_offsets")
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(code, str) or code not in DTYPES:
-        raise PackageError(
-            f"{where}: found the element type {found(code)}, expected one of {', '.join(DTYPES)}"
-        )
+        raise PackageError(f"{where}: found the element type {found(code)}, expected one of {', '.join(DTYPES)}")
     # numpy counts the extent of an empty tensor too, without its zeros.
     if not _naturals(shape) or len(shape) > 32 or math.prod(filter(None, shape)) > MAX_EXTENT:
-        raise PackageError(
-            f"{where}: found the shape {found(shape)}, expected at most 32 small whole numbers"
-        )
+        raise PackageError(f"{where}: found the shape {found(shape)}, expected at most 32 small whole numbers")
     if not _naturals(offsets) or len(offsets) != 2:
         raise PackageError(f"{where}: found the offsets {found(offsets)}, expected two whole numbers")
     size = math.prod(shape) * DTYPES[code].itemsize
     if offsets[1] - offsets[0] != size:
         raise PackageError(
-            f"{where}: {code} of shape {found(shape)} takes {size} bytes, "
-            f"its offsets say {offsets[1] - offsets[0]}"
+            f"{where}: {code} of shape {found(shape)} takes {size} bytes, its offsets say {offsets[1] - offsets[0]}"
         )
     return TensorSlot(DTYPES[code], tuple(shape), start + offsets[0], size)
 

@@ -95,9 +95,7 @@ def _dataclass(kind: Any, value: Any, where: str) -> Any:
     hints = get_type_hints(kind, include_extras=True)
     unknown = sorted(set(value) - set(fields))
     if unknown:
-        raise PackageError(
-            f"{where}: found the unknown field {found(unknown[0])}, expected only {', '.join(fields)}"
-        )
+        raise PackageError(f"{where}: found the unknown field {found(unknown[0])}, expected only {', '.join(fields)}")
     missing = sorted(set(fields) - set(value))
     if missing:
         raise PackageError(f"{where}: the field {missing[0]!r} is missing")

@@ -58,9 +58,7 @@ def _check(manifest: Manifest, entries: Mapping[str, bytes | Path]) -> None:
     if len(lowered) > MAX_ENTRIES:
         raise PackageError(f"found {len(lowered)} entries, a package has at most {MAX_ENTRIES}")
     if missing := sorted(manifest.required_entries - set(names)):
-        raise PackageError(
-            f"the manifest needs the entry {missing[0]!r}, found only {', '.join(sorted(names))}"
-        )
+        raise PackageError(f"the manifest needs the entry {missing[0]!r}, found only {', '.join(sorted(names))}")
 
 
 def _write(file: BinaryIO, manifest: Manifest, entries: Mapping[str, bytes | Path]) -> Manifest:

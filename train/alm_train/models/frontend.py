@@ -91,8 +91,6 @@ class LogMel(nn.Module):
         """`waveform` is float32 (B, N); any N gives N // hop + 1 frames."""
         half = self.config.n_fft // 2
         padded = F.pad(waveform.unsqueeze(1), (half, half), mode="reflect")
-        real, imaginary = (
-            F.conv1d(padded, kernel.unsqueeze(1), stride=self.config.hop) for kernel in self.kernels
-        )
+        real, imaginary = (F.conv1d(padded, kernel.unsqueeze(1), stride=self.config.hop) for kernel in self.kernels)
         power = (real.square() + imaginary.square()).transpose(1, 2)
         return 10.0 * torch.log10(torch.clamp(power @ self.melW, min=1e-10))
