@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Generator, Sequence
 from types import TracebackType
@@ -16,7 +15,7 @@ from alm.engines.base import Float32, KVCache
 from alm.errors import AlmError, PromptError
 from alm.generation import Generation, GenerationOptions, Settings
 from alm.prefix import HeardWindow, Reader
-from alm.streaming import AnswerStream
+from alm.streaming import AnswerStream, on_worker
 
 
 class Clip:
@@ -59,9 +58,9 @@ class Clip:
 
     async def ask_async(self, question: str, *, truncate: bool = False, **options: Unpack[GenerationOptions]) -> Answer:
         """`ask` on a worker thread. Cancelling the task stops the work after the token under way."""
-        stream = await asyncio.to_thread(self.stream, question, truncate=truncate, **options)
+        stream = await on_worker(self.stream, question, truncate=truncate, **options)
         try:
-            return await asyncio.to_thread(stream.finish)
+            return await on_worker(stream.finish)
         finally:
             stream.close()
 
@@ -69,9 +68,9 @@ class Clip:
         self, question: str, *, truncate: bool = False, **options: Unpack[GenerationOptions]
     ) -> AsyncIterator[Piece]:
         """`stream` on a worker thread, for `async for`; leaving the loop and `aclose()` cancel."""
-        stream = await asyncio.to_thread(self.stream, question, truncate=truncate, **options)
+        stream = await on_worker(self.stream, question, truncate=truncate, **options)
         try:
-            while (piece := await asyncio.to_thread(next, stream, None)) is not None:
+            while (piece := await on_worker(next, stream, None)) is not None:
                 yield piece
         finally:
             stream.close()
@@ -103,7 +102,7 @@ class Clip:
 
     async def choose_async(self, question: str, options: Sequence[str]) -> Choice:
         """`choose` on a worker thread."""
-        return await asyncio.to_thread(self.choose, question, options)
+        return await on_worker(self.choose, question, options)
 
     def close(self) -> None:
         """Free the audio tokens and KV prefixes. Closing twice is fine."""

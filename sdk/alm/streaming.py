@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
-from typing import Self
+from typing import ParamSpec, Self, TypeVar
 
 from alm.answers import Answer, Piece
 from alm.errors import AlmError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class AnswerStream(Iterator[Piece]):
@@ -65,3 +68,11 @@ class AnswerStream(Iterator[Piece]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+async def on_worker(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call `work` on a worker thread while the event loop goes on."""
+    # Imported here: asyncio is a fifth of the time that `import alm` takes, and most programs do without it.
+    from asyncio import to_thread
+
+    return await to_thread(work, *args, **kwargs)

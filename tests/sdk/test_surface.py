@@ -13,7 +13,7 @@ import alm
 from alm import errors
 from alm.models.mellow import Mellow
 
-HEAVY = {"torch", "transformers", "onnx", "onnxruntime", "typer", "rich", "tokenizers", "soundfile", "soxr"}
+HEAVY = {"torch", "transformers", "onnx", "onnxruntime", "typer", "rich", "tokenizers", "soundfile", "soxr", "asyncio"}
 
 
 def loaded_by(program: str) -> set[str]:
