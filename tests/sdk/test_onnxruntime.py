@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_mellow import RATE, noise, tiny_model, write_tiny
+from tiny_mellow import RATE, noise, write_tiny
 
 import alm
 from alm.models.mellow import Mellow
@@ -22,16 +22,21 @@ from alm_export.describe import describe
 from alm_export.golden import FLOAT_TOLERANCES, golden_from_torch
 from alm_quantize.gate import PARTS
 from alm_quantize.probes import Probe
-from alm_train.checkpoints.weights import load_weights
+from alm_train.checkpoints.weights import Weights, load_weights
+from alm_train.models.mellow import Mellow as TorchMellow
 
 QUESTIONS = ["what is the sound?", "is there a dog?", "bell or rain?"]
 TOKENS = 10
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
+    return load_weights(str(write_tiny(tmp_path_factory.mktemp("weights"))))
+
+
+@pytest.fixture(scope="module")
+def package(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
-    weights = load_weights(str(write_tiny(folder / "weights")))
     components = build_components(weights.model, dict.fromkeys(PARTS, "fp32"), "onnxruntime", folder)
     manifest = describe(weights, "x86_64", "fp32", components, FLOAT_TOLERANCES)
     entries = {"tokenizer.json": weights.tokenizer.encode(), GOLDEN: b"", **components.entries}
@@ -48,36 +53,38 @@ def model(package: Path) -> Mellow:
     return alm.load(package, threads=2)
 
 
-def prefix_in_torch(model: Mellow, sounds: tuple[np.ndarray, np.ndarray], question: str) -> torch.Tensor:
-    reference = tiny_model()
+def prefix_in_torch(
+    reference: TorchMellow, model: Mellow, sounds: tuple[np.ndarray, np.ndarray], question: str
+) -> torch.Tensor:
     ids = torch.from_numpy(model.reader.tokenizer.prompt(question))[None]
     first, second = (reference.audio_tokens(torch.from_numpy(sound)) for sound in sounds)
     return reference.prefix(first, second, ids)
 
 
 @torch.inference_mode()
-def tokens_in_torch(model: Mellow, sounds: tuple[np.ndarray, np.ndarray], question: str) -> list[int]:
-    reference = tiny_model()
-    tokens = reference.generate(prefix_in_torch(model, sounds, question), TOKENS)
+def tokens_in_torch(
+    reference: TorchMellow, model: Mellow, sounds: tuple[np.ndarray, np.ndarray], question: str
+) -> list[int]:
+    tokens = reference.generate(prefix_in_torch(reference, model, sounds, question), TOKENS)
     stop = model.info.generation.stop_id
     return tokens[: tokens.index(stop)] if stop in tokens else tokens
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_answers_are_those_of_pytorch(model: Mellow, question: str) -> None:
+def test_answers_are_those_of_pytorch(weights: Weights, model: Mellow, question: str) -> None:
     a, b = noise(RATE, 1), noise(RATE, 2)
     alone = model.listen((a[0], RATE)).ask(question, max_tokens=TOKENS)
-    assert list(alone.tokens) == tokens_in_torch(model, (a, a), question)
+    assert list(alone.tokens) == tokens_in_torch(weights.model, model, (a, a), question)
     pair = model.compare((a[0], RATE), (b[0], RATE), question, max_tokens=TOKENS)
-    assert list(pair.tokens) == tokens_in_torch(model, (a, b), question)
+    assert list(pair.tokens) == tokens_in_torch(weights.model, model, (a, b), question)
 
 
 @torch.inference_mode()
-def test_choices_are_scored_as_in_pytorch(model: Mellow) -> None:
+def test_choices_are_scored_as_in_pytorch(weights: Weights, model: Mellow) -> None:
     sounds, options = (noise(RATE, 3), noise(RATE, 4)), ["rain", "a dog", "a bell"]
     scored = [f"{letter}) {option}" for letter, option in zip("abc", options, strict=True)]
-    prefix = prefix_in_torch(model, sounds, f"which? {' '.join(scored)}")
-    decoder = tiny_model().caption_decoder.lm
+    prefix = prefix_in_torch(weights.model, model, sounds, f"which? {' '.join(scored)}")
+    decoder = weights.model.caption_decoder.lm
     totals = []
     for text in scored:
         ids = torch.tensor(model.reader.tokenizer.ids(text))
