@@ -1,8 +1,58 @@
-"""Put `tests/` on the path, so that folders share fixtures such as `golden.synthetic`."""
+"""Put `tests/` on the path, so that folders share `golden.synthetic` and `tiny_mellow`; tiny packages for all."""
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+if TYPE_CHECKING:
+    from alm_export.pipeline import Exported
+
+
+@pytest.fixture(scope="session")
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other cost a model this small more than they bring: 100 times on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "sched_getaffinity", lambda process: {0})
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights folder of `tiny_mellow`."""
+    from tiny_mellow import write_tiny
+
+    return write_tiny(tmp_path_factory.mktemp("tiny") / "weights")
+
+
+@pytest.fixture(scope="session")
+def tiny_export(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
+    """Exports the tiny model by precision or scheme, once per session."""
+    from tiny_mellow import export_tiny
+
+    folder, made = tmp_path_factory.mktemp("packages"), {}
+
+    def exported(scheme: str = "fp32") -> Exported:
+        if scheme not in made:
+            made[scheme] = export_tiny(tiny_weights, folder / f"{scheme.replace('=', '-')}.alm", scheme)
+        return made[scheme]
+
+    return exported
+
+
+@pytest.fixture(scope="session")
+def tiny_package(tiny_export: Callable[[str], Exported]) -> Path:
+    """The tiny model as a float32 package."""
+    return tiny_export("fp32").path
