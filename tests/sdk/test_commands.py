@@ -118,6 +118,14 @@ def test_inspect_shows_licence_and_caution(run: Run, package: Path) -> None:
     assert found["bytes"] == package.stat().st_size
 
 
+def test_inspect_shows_shares_with_their_interval(run: Run, tmp_path: Path) -> None:
+    quality = {"whole": {"agreement": {"share": 0.98, "low": 0.97, "high": 0.99, "n": 500}, "kl": 0.01}}
+    lines = run("inspect", write_fake(tmp_path / "q.alm", quality=quality)).out.splitlines()
+    assert any(" ".join(line.split()) == "whole.agreement 98.0% of 500 (95 %: 97.0% to 99.0%)" for line in lines)
+    assert any(line.split() == ["whole.kl", "0.01"] for line in lines)
+    assert all(line == line.rstrip() for line in lines)
+
+
 def test_verify_passes_and_fails(run: Run, package: Path, tmp_path: Path) -> None:
     good = run("verify", package)
     assert good.status == 0

@@ -62,8 +62,15 @@ def _components(manifest: Manifest) -> list[tuple[str, ...]]:
 
 
 def _flat(values: dict[str, object], prefix: str = "") -> list[tuple[str, ...]]:
+    """Nested JSON as rows of dotted names; a share with its interval is one row."""
     rows: list[tuple[str, ...]] = []
     for key, value in values.items():
         name = f"{prefix}{key}"
-        rows.extend(_flat(value, f"{name}.") if isinstance(value, dict) else [(name, str(value))])
+        if not isinstance(value, dict):
+            rows.append((name, str(value)))
+        elif value.keys() == {"share", "low", "high", "n"} and all(isinstance(v, int | float) for v in value.values()):
+            share = f"{value['share']:.1%} of {value['n']} (95 %: {value['low']:.1%} to {value['high']:.1%})"
+            rows.append((name, share))
+        else:
+            rows.extend(_flat(value, f"{name}."))
     return rows
