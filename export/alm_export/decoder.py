@@ -104,8 +104,12 @@ def _head(graph: GraphBuilder, last_row: str, model: SmolLM2, scheme: str) -> st
 
 
 def _rms_norm(graph: GraphBuilder, value: str, norm, name: str) -> str:
-    scale = graph.constant(_array(norm.weight), f"{name}.scale")
-    return graph.op("SimplifiedLayerNormalization", value, scale, axis=-1, epsilon=norm.eps, stash_type=1)
+    """Written out: onnxruntime fuses it again, and its own operator for it is not in the ONNX standard."""
+    squares = graph.op("Pow", value, graph.constant(2.0))
+    mean = graph.op("ReduceMean", squares, graph.constant(np.array([-1], np.int64)), keepdims=1)
+    deviation = graph.op("Sqrt", graph.op("Add", mean, graph.constant(norm.eps)))
+    normed = graph.op("Div", value, deviation)
+    return graph.op("Mul", normed, graph.constant(_array(norm.weight), f"{name}.scale"))
 
 
 def _add_norm(graph: GraphBuilder, value: str, hidden: str, norm, name: str) -> list[str]:
