@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from alm.errors import AlmError, DependencyError
+from alm.commands.ending import run
+from alm.errors import DependencyError
 
 if TYPE_CHECKING:
     from alm_export.pipeline import Exported, Request
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-errors = Console(stderr=True)
 
 
 class Family(StrEnum):
@@ -87,14 +87,8 @@ def export(
 
 
 def main() -> None:
-    """Entry point: errors are one message on stderr and exit status 1, Ctrl-C is 130."""
-    try:
-        app(standalone_mode=True)
-    except AlmError as error:
-        errors.print(f"[red]alm-export:[/red] {error}", highlight=False, soft_wrap=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    """Entry point."""
+    run(app, "alm-export")
 
 
 class _Display:
@@ -155,10 +149,14 @@ def _print_summary(console: Console, exported: Exported) -> None:
         quality.add_row(*row)
     console.print(quality if quality.rows else exported.manifest.quality["not_measured"])
     weights = exported.manifest.weights
-    size = exported.path.stat().st_size / 1e6
-    console.print(f"\nLicence of the weights: {weights.licence} ({weights.source})", highlight=False)
-    console.print(f"[bold green]{exported.path}[/bold green]  {size:.1f} MB, verified")
-    console.print(f'Next: alm ask {exported.path} RECORDING.wav "what is the sound?"', highlight=False)
+    size, path = exported.path.stat().st_size / 1e6, escape(os.fspath(exported.path))
+    lines = (
+        f"\nLicence of the weights: {escape(weights.licence)} ({weights.source})",
+        f"[bold green]{path}[/bold green]  {size:.1f} MB, verified",
+        f'Next: alm ask {path} RECORDING.wav "what is the sound?"',
+    )
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _summary(exported: Exported) -> dict[str, object]:

@@ -67,12 +67,11 @@ def _costliest(trial: Trial, movable: set[str]) -> str | None:
 
 
 def _refusal(trials: list[Trial], budget: float) -> str:
-    lines = [
-        f"  {', '.join(f'{part} {scheme}' for part, scheme in trial.schemes.items())}: {trial.loss:.1%} differ"
+    tried = "; ".join(
+        f"{', '.join(f'{part} {scheme}' for part, scheme in trial.schemes.items())}: {trial.loss:.1%}"
         for trial in trials
-    ]
+    )
     return (
-        f"quantization changes more than the budget of {budget:.1%} of next-token decisions:\n"
-        + "\n".join(lines)
-        + "\nExport with more bits (--int8, --fp32), or accept it with a larger --budget"
+        f"quantization changes more than {budget:.1%} of next-token decisions ({tried}). "
+        "Export with more bits (--int8, --fp32), or accept it with a larger --budget"
     )

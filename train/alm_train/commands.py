@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from alm.errors import AlmError, DependencyError
+from alm.commands.ending import run
+from alm.errors import DependencyError
 
 if TYPE_CHECKING:
     from alm_train.data.library import Progress as Counted
@@ -90,12 +90,5 @@ def _progress() -> Progress:
 
 
 def main() -> None:
-    """Entry point: exit code 0 done, 1 failed with a one-line reason, 2 wrong usage."""
-    try:
-        app()
-    except AlmError as error:
-        errors.print(f"[red]error:[/red] {error}", markup=True, highlight=False)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        errors.print("stopped; start the same command again to go on")
-        sys.exit(130)
+    """Entry point."""
+    run(app, "alm-train", interrupted="stopped; start the same command again to go on")

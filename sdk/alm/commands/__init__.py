@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 import typer
 
 from alm.commands import asking, choosing, doctor, inspecting, verifying
-from alm.errors import AlmError
+from alm.commands.ending import run
 
 app = typer.Typer(
     name="alm",
@@ -26,24 +23,5 @@ app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:
-    """Run the command line; every failure becomes one line and an exit status, never a traceback."""
-    try:
-        app()
-    except AlmError as error:
-        fail(str(error))
-    except BrokenPipeError:
-        # The reader (such as `head`) has left. Python would complain while flushing stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except MemoryError:
-        fail("out of memory; close other programs, or use a package of a smaller scheme such as int4")
-    except Exception as error:
-        fail(f"{type(error).__name__}: {error}. This is a defect; 'alm doctor --json' helps to report it")
-
-
-def fail(reason: str) -> None:
-    """Say why on stderr, in one line, and leave with status 1."""
-    print("alm: " + " ".join(reason.split()), file=sys.stderr)
-    sys.exit(1)
+    """Entry point."""
+    run(app, "alm")

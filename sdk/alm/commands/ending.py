@@ -1,0 +1,37 @@
+"""How every command of this project ends: done, one line that says why not, or interrupted."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from alm.errors import AlmError
+
+
+def run(app: Callable[[], object], name: str, interrupted: str = "") -> None:
+    """Run a command line; every failure becomes one line on stderr and an exit status, never a traceback.
+
+    1 is failed work, 130 Ctrl-C, after which `interrupted` is said; `app` itself leaves with 2 for wrong usage.
+    """
+    try:
+        app()
+    except AlmError as error:
+        _fail(name, str(error))
+    except BrokenPipeError:
+        # The reader (such as `head`) has left. Python would complain while flushing stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        if interrupted:
+            print(f"{name}: {interrupted}", file=sys.stderr)
+        sys.exit(130)
+    except MemoryError:
+        _fail(name, "out of memory; close other programs, or use a smaller scheme such as int4")
+    except Exception as error:
+        _fail(name, f"{type(error).__name__}: {error}. This is a defect; 'alm doctor --json' helps to report it")
+
+
+def _fail(name: str, reason: str) -> None:
+    print(f"{name}: " + " ".join(reason.split()), file=sys.stderr)
+    sys.exit(1)
