@@ -85,6 +85,7 @@ teaching: &stage
 guidance: {answers: 0.7, features: 1.0}
 tagging: *stage
 answering:
-  {epoch_questions: 16, views: 2, prompt_tokens: 64, answer_tokens: 32, stage: *stage, augmentation: *augmentation}
+  {epoch_questions: 16, growth_epochs: 1, views: 2, prompt_tokens: 64, answer_tokens: 32, stage: *stage,
+   augmentation: *augmentation}
 evaluation: {rounds: 1}
 """

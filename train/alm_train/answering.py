@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +15,14 @@ from alm_train.augment import Augmentation, augment
 from alm_train.data.library import Library
 from alm_train.data.questions import KINDS, TWO_CLIPS, Pair, Question, make_question
 from alm_train.data.sounds import LABELS
+from alm_train.hints import PresenceProbe, alignment_loss, mentions, telling_words
 from alm_train.loop import Loss, Metrics
 from alm_train.models.htsat import HTSAT, HTSATOutput
 from alm_train.models.mellow import Mellow
 from alm_train.tagging import half_precision, targets_of
 
 IGNORED = -100
+FIRST_SOUNDS = 6
 KIND_SHARES = {"caption": 0.2, "choice": 0.3, "yes_no": 0.2, "entailment": 0.12, "difference": 0.1, "which": 0.08}
 
 
@@ -92,11 +94,32 @@ class Asked:
     """One per row."""
 
 
-def ask(heard: Heard, count: int, seed: tuple[int, ...]) -> Asked:
-    """`count` random questions: kinds by KIND_SHARES, sounds evenly, clips and views of a sound evenly."""
+@dataclass(frozen=True)
+class Lesson:
+    """What is asked about at one time of the training."""
+
+    sounds: tuple[str, ...]
+    """Sounds that questions are about."""
+    padding: float
+    """Share of a question's free places that hold padding."""
+
+
+def lesson_at(step: int, growth: int, seed: int) -> Lesson:
+    """Few sounds and no padding at first, every sound after `growth` steps, full padding after twice as many.
+
+    A judgement needs two things at once, a word of the question and what was heard. Learned on all sounds and
+    among sixty places of padding, it is still at chance after a thousand steps; captions are not.
+    """
+    order = [LABELS[i] for i in np.random.default_rng(seed).permutation(len(LABELS))]
+    known = FIRST_SOUNDS + round(min(1.0, step / growth) * (len(LABELS) - FIRST_SOUNDS))
+    return Lesson(tuple(order[:known]), min(1.0, max(0.0, step / growth - 1)))
+
+
+def ask(heard: Heard, count: int, seed: tuple[int, ...], sounds: Sequence[str] = LABELS) -> Asked:
+    """`count` random questions: kinds by KIND_SHARES, `sounds` evenly, clips and views of a sound evenly."""
     rng = np.random.default_rng(seed)
     members = {label: [i for i, other in enumerate(heard.labels) if other == label] for label in set(heard.labels)}
-    known = [label for label in LABELS if label in members]
+    known = tuple(label for label in sounds if label in members)
     kinds = rng.choice(tuple(KIND_SHARES), count, p=tuple(KIND_SHARES.values()))
     questions, slots = [], []
     for kind in kinds:
@@ -107,7 +130,7 @@ def ask(heard: Heard, count: int, seed: tuple[int, ...]) -> Asked:
             second = first if rng.random() < 0.1 else known[rng.integers(len(known))]
             other = [rng.integers(len(heard.latent)), rng.choice(members[second])]
         slots.append([*clip, *other])
-        questions.append(make_question(str(kind), rng, Pair(first, second)))
+        questions.append(make_question(str(kind), rng, Pair(first, second, tuple(sounds))))
     view1, clip1, view2, clip2 = torch.tensor(np.array(slots)).T
     return Asked((view1, clip1), (view2, clip2), tuple(questions))
 
@@ -120,49 +143,86 @@ class Answerer(nn.Module):
         self.mellow = mellow.requires_grad_(True)
         self.mellow.audio_encoder.base.htsat.requires_grad_(False)
         self.tokenizer = tokenizer
+        self.presence = PresenceProbe(mellow.config.decoder.width)
+        self.register_buffer("words", telling_words(tokenizer), persistent=False)
 
     def prefix(self, heard: Heard, asked: Asked) -> Tensor:
-        """(B, prefix_tokens, width) of a batch of questions."""
-        mellow = self.mellow
-        ids = torch.tensor([mellow.pad(self.tokenizer.encode(q.text).ids) for q in asked.questions])
-        clips = [
-            mellow.expand(mellow.audio_encoder.project(heard.output(*slot))) for slot in (asked.first, asked.second)
-        ]
-        return mellow.prefix(*clips, ids)
+        """(B, prefix_tokens, width) of a batch of questions, as the runtime builds it."""
+        ids = [self.mellow.pad(self.tokenizer.encode(q.text).ids) for q in asked.questions]
+        return self._sequence(heard, asked, torch.tensor(ids))
 
-    def answer_ids(self, questions: tuple[Question, ...], longest: int) -> Tensor:
-        """(B, T) answers with their stop token, IGNORED after it."""
-        stop = self.mellow.config.stop_id
-        rows = [torch.tensor([*self.tokenizer.encode(q.answer).ids, stop])[:longest] for q in questions]
-        return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORED)
+    def lesson(self, heard: Heard, asked: Asked, padding: float, longest: int) -> tuple[Tensor, Tensor]:
+        """Questions with their answers (B, positions, width), and what each position has to say next.
+
+        The second tensor (B, positions) holds a token id where an answer is due and IGNORED elsewhere. With
+        `padding` 1 the answer stands where the runtime puts it.
+        """
+        config = self.mellow.config
+        rows, due = [], []
+        for question in asked.questions:
+            prompt = self.tokenizer.encode(question.text).ids[: config.prompt_tokens]
+            prompt += [config.pad_id] * round(padding * (config.prompt_tokens - len(prompt)))
+            answer = [*self.tokenizer.encode(question.answer).ids, config.stop_id][:longest]
+            rows.append(torch.tensor(prompt + answer))
+            due.append(torch.tensor([IGNORED] * len(prompt) + answer))
+        ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=config.pad_id)
+        said = nn.utils.rnn.pad_sequence(due, batch_first=True, padding_value=IGNORED)
+        sequence = self._sequence(heard, asked, ids)
+        silent = said.new_full((len(said), sequence.shape[1] - said.shape[1] - 1), IGNORED)
+        end = said.new_full((len(said), 1), IGNORED)
+        return sequence, torch.cat((silent, said, end), 1)
+
+    def named(self, heard: Heard, asked: Asked) -> tuple[Tensor, Tensor, Tensor]:
+        """Row, position in the sequence and presence (N,) of every sound that the questions name."""
+        before = 2 * (self.mellow.config.audio_tokens + 1)
+        places = []
+        for row, question in enumerate(asked.questions):
+            truth = heard.labels[int(asked.first[1][row])]
+            for token, label in mentions(question, self.tokenizer.encode(question.text)):
+                places.append((row, before + token, label == truth))
+        rows, positions, present = torch.tensor(places, dtype=torch.long).reshape(-1, 3).T
+        return rows, positions, present.float()
+
+    def rows(self, heard: Heard, slot: tuple[Tensor, Tensor]) -> Tensor:
+        """(B, 1 + positions, width) projected rows of one audio slot."""
+        return self.mellow.audio_encoder.project(heard.output(*slot))
+
+    def _sequence(self, heard: Heard, asked: Asked, ids: Tensor) -> Tensor:
+        clips = [self.mellow.expand(self.rows(heard, slot)) for slot in (asked.first, asked.second)]
+        return self.mellow.prefix(*clips, ids)
 
 
-def answering_loss(heard: Heard, batch: int, seed: int, longest: int) -> Loss:
-    """Cross-entropy of the answers' tokens, every answer weighing the same."""
+def answering_loss(heard: Heard, batch: int, seed: int, longest: int, growth: int) -> Loss:
+    """Cross-entropy of the answers' tokens, every answer weighing the same, plus the hints."""
 
     def loss(module: nn.Module, step: int, generator: torch.Generator) -> tuple[Tensor, Metrics]:
         assert isinstance(module, Answerer)
-        asked = ask(heard, batch, (seed, step))
-        answers = module.answer_ids(asked.questions, longest)
-        mellow = module.mellow
+        lesson = lesson_at(step, growth, seed)
+        asked = ask(heard, batch, (seed, step), lesson.sounds)
+        stack = module.mellow.caption_decoder.lm.model
         with half_precision():
-            prefix = module.prefix(heard, asked)
-            embedded = mellow.embed(answers.clamp(min=0)[:, :-1])
-            hidden = mellow.caption_decoder.lm.model(torch.cat((prefix, embedded), 1), None)
-            logits = F.linear(hidden[:, prefix.shape[1] - 1 :], mellow.caption_decoder.lm.model.embed_tokens.weight)
-        losses = F.cross_entropy(
-            logits.float().flatten(0, 1), answers.flatten(), ignore_index=IGNORED, reduction="none"
-        )
-        told = (answers != IGNORED).sum(1).clamp(max=4)
-        per_answer = losses.reshape(answers.shape).sum(1) / told
-        return per_answer.mean(), {kind: _mean(per_answer.detach(), asked, kind) for kind in KINDS}
+            sequence, due = module.lesson(heard, asked, lesson.padding, longest)
+            told = due != IGNORED
+            states = stack(sequence, None)
+            logits = F.linear(states[told], stack.embed_tokens.weight)
+            rows, positions, present = module.named(heard, asked)
+            presence = module.presence(states[rows, positions], present)
+            labels = torch.tensor([LABELS.index(heard.labels[int(clip)]) for clip in asked.first[1]])
+            aligned = alignment_loss(module.rows(heard, asked.first), stack.embed_tokens.weight, labels, module.words)
+        losses = torch.zeros(due.shape)
+        losses = losses.masked_scatter(told, F.cross_entropy(logits.float(), due[told], reduction="none"))
+        per_answer = losses.sum(1) / told.sum(1).clamp(max=4)
+        metrics = _per_kind(per_answer.detach(), asked.questions)
+        hints = {"presence": presence.item(), "alignment": aligned.item()}
+        return per_answer.mean() + presence + 0.3 * aligned, metrics | hints
 
     return loss
 
 
-def _mean(per_answer: Tensor, asked: Asked, kind: str) -> float:
-    chosen = torch.tensor([q.kind == kind for q in asked.questions])
-    return float(per_answer[chosen].mean()) if chosen.any() else float("nan")
+def _per_kind(per_answer: Tensor, questions: Sequence[Question]) -> Metrics:
+    """Mean loss of each kind that was asked."""
+    kinds = [q.kind for q in questions]
+    return {k: float(per_answer[torch.tensor([k == kind for kind in kinds])].mean()) for k in KINDS if k in kinds}
 
 
 @torch.inference_mode()

@@ -26,6 +26,7 @@ from alm_train.data.recordings import (
 )
 from alm_train.data.sounds import LABELS
 from alm_train.evaluate import Score, answering_validation, evaluate
+from alm_train.initial import initialise
 from alm_train.loop import Report, run_stage
 from alm_train.memory import keep_freed_memory
 from alm_train.models.htsat import HTSAT
@@ -181,6 +182,7 @@ def _answerer(
     section = recipe.answering
     torch.manual_seed(0)
     mellow = Mellow(recipe.mellow(len(LABELS), pad_id(tokenizer)))
+    initialise(mellow)
     mellow.audio_encoder.base.htsat = htsat
     heard = _kept(
         output / "heard.safetensors",
@@ -197,7 +199,13 @@ def _answerer(
             "decoder",
             Answerer(mellow, tokenizer),
             section.stage.schedule(steps, recipe.seed, recipe.checkpoint_seconds),
-            answering_loss(heard, section.stage.batch, recipe.seed, section.answer_tokens),
+            answering_loss(
+                heard,
+                section.stage.batch,
+                recipe.seed,
+                section.answer_tokens,
+                section.growth_epochs * steps,
+            ),
             answering_validation(plain, clips.held_out, recipe.seed, section.answer_tokens),
             output,
             report,

@@ -135,6 +135,8 @@ class AnsweringSection(_Section):
     stage: StageSection
     epoch_questions: int = Field(gt=0)
     """Questions that count as one epoch."""
+    growth_epochs: int = Field(gt=0)
+    """Epochs until questions are about every sound; see `answering.lesson_at`."""
     views: int = Field(gt=0)
     """Augmented views of each clip whose encoder outputs are kept."""
     prompt_tokens: int = Field(gt=0)

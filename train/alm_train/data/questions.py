@@ -144,7 +144,7 @@ def _others(rng: np.random.Generator, pair: Pair, count: int) -> list[str]:
     return [candidates[i] for i in rng.choice(len(candidates), count, replace=False)]
 
 
-def _inverted(sentence: str) -> str:
+def inverted(sentence: str) -> str:
     """`a dog is barking` to `is a dog barking`; `there is silence` to `is there silence`."""
     words = sentence.split()
     verb = next(word for word in words if word in ("is", "are"))
@@ -179,7 +179,7 @@ def _yes_no(rng: np.random.Generator, pair: Pair) -> Question:
         text = _pick(rng, PLAIN_PRESENCE[asked])
     else:
         text = _pick(rng, PRESENCE_STEMS).format(
-            name=sound.name, phrase=sound.phrase, sentence=sound.sentence, inverted=_inverted(sound.sentence)
+            name=sound.name, phrase=sound.phrase, sentence=sound.sentence, inverted=inverted(sound.sentence)
         )
     ending = _pick(rng, ("", "", "", " answer yes or no", " yes or no?"))
     return Question("yes_no", text + ending, "yes" if true else "no", (asked,))
