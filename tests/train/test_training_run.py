@@ -87,6 +87,8 @@ def test_the_release_says_what_it_was_made_from(finished: Path) -> None:
     assert not any(row["source"] == "fsdd:theo" for row in credits)
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "CC-BY-SA-4.0" in card and "| esc50 | CC-BY |" in card
+    stages = [json.loads(line)["stage"] for line in (folder / "training.jsonl").read_text().splitlines()]
+    assert list(dict.fromkeys(stages)) == ["teacher", "encoder", "decoder"]
     weights = load_weights(str(folder))
     assert weights.licence == "CC-BY-SA-4.0"
 

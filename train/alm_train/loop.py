@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+LOG = "log.jsonl"
+"""Name of the log in the folder of a run."""
 Metrics = dict[str, float]
 
 
@@ -65,7 +67,7 @@ def run_stage(
 ) -> nn.Module:
     """Train `module` in place, resuming from `folder/NAME.pt` when it is there; returns the averaged module.
 
-    `folder/log.jsonl` gets one line per validation and per hundred steps.
+    `folder`/LOG gets one line per validation and per hundred steps.
     """
     folder.mkdir(parents=True, exist_ok=True)
     average = copy.deepcopy(module).eval().requires_grad_(False)
@@ -143,5 +145,5 @@ def _restore(file: Path, module: nn.Module, average: nn.Module, optimiser: torch
 
 def _log(folder: Path, name: str, step: int, schedule: Schedule, metrics: Metrics) -> None:
     line = {"stage": name, "step": step, "rate": schedule.rate_at(step - 1), "time": round(time.time()), **metrics}
-    with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
+    with (folder / LOG).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")

@@ -27,7 +27,7 @@ from alm_train.data.recordings import (
 from alm_train.data.sounds import LABELS
 from alm_train.evaluate import Score, answering_validation, evaluate
 from alm_train.initial import initialise
-from alm_train.loop import Report, run_stage
+from alm_train.loop import LOG, Report, run_stage
 from alm_train.memory import keep_freed_memory
 from alm_train.models.htsat import HTSAT
 from alm_train.models.mellow import Mellow
@@ -237,7 +237,7 @@ def _release(
 ) -> dict[str, list[Score]]:
     """Write the weights, then score what was written: the rounding to float16 is part of it."""
     folder = output / "weights"
-    write_release(folder, recipe, mellow, tokenizer, clips.recordings, {})
+    write_release(folder, recipe, mellow, tokenizer, clips.recordings, {}, output / LOG)
     stored = load_weights(str(folder)).model
     heard = _held_out_heard(recipe, clips, stored.audio_encoder.base.htsat, reporter)
     with reporter.bar("answer held-out questions"):
@@ -250,5 +250,5 @@ def _release(
             recipe.seed,
             recipe.answering.answer_tokens,
         )
-    write_release(folder, recipe, mellow, tokenizer, clips.recordings, results)
+    write_release(folder, recipe, mellow, tokenizer, clips.recordings, results, output / LOG)
     return results
