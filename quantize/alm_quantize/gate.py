@@ -35,7 +35,7 @@ class Trial:
     @property
     def loss(self) -> float:
         """Share of decisions that differ from float32."""
-        return 1.0 - self.whole.agreement.share
+        return self.whole.agreement.loss
 
 
 def search(
@@ -52,16 +52,16 @@ def search(
         trials.append(measure({part: ladder[rungs[part]] for part, ladder in ladders.items()}))
         if trials[-1].loss <= budget:
             return trials
-        part = _costliest(trials[-1], {p for p in ladders if rungs[p] + 1 < len(ladders[p])})
+        part = _costliest(trials[-1], [p for p in ladders if rungs[p] + 1 < len(ladders[p])])
         if part is None:
             raise QualityError(_refusal(trials, budget))
         rungs[part] += 1
 
 
-def _costliest(trial: Trial, movable: set[str]) -> str | None:
+def _costliest(trial: Trial, movable: list[str]) -> str | None:
     """The movable part that costs most agreement. The head counts with the decoder and moves first: it is
     one matrix, and the last one before the answer."""
-    cost = {name: 1.0 - quality.agreement.share for name, quality in trial.alone.items()}
+    cost = {name: quality.agreement.loss for name, quality in trial.alone.items()}
     cost["head"] = cost["decoder"] + 1e-9
     return max(movable, key=lambda part: cost[part], default=None)
 

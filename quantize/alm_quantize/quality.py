@@ -57,6 +57,11 @@ class Score:
         """right / total; 1 when nothing was asked."""
         return self.right / self.total if self.total else 1.0
 
+    @property
+    def loss(self) -> float:
+        """The rest, rounded once only: 50 wrong of 1000 are within a budget of 0.05, and 1 - 0.95 is not."""
+        return (self.total - self.right) / self.total if self.total else 0.0
+
     def to_dict(self) -> dict[str, float | int]:
         """For the manifest."""
         low, high = wilson(self.right, self.total)
