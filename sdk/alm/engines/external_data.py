@@ -19,6 +19,8 @@ Edit = Callable[[memoryview], bytes]
 # Field numbers of onnx.proto.
 MODEL_GRAPH, GRAPH_INITIALIZER, TENSOR_EXTERNAL, ENTRY_KEY, ENTRY_VALUE = 7, 5, 13, 1, 2
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+OFFSET_DIGITS = 18
+"""Longest offset that surely fits 64 bits."""
 
 
 def relocate(model: bytes, file_name: str, locate: Locate) -> bytes:
@@ -32,9 +34,10 @@ def relocate(model: bytes, file_name: str, locate: Locate) -> bytes:
         entries = dict(_entry(body) for number, _, _, body in _fields(message) if number == TENSOR_EXTERNAL)
         if not entries:
             return bytes(message)
-        if "location" not in entries or not entries.get("offset", "0").isdecimal():
+        offset = entries.get("offset", "0")
+        if "location" not in entries or not offset.isdecimal() or len(offset) > OFFSET_DIGITS:
             raise EngineError("an external weight of the graph has no location or no offset")
-        entries["offset"] = str(int(entries.get("offset", "0")) + locate(entries["location"]))
+        entries["offset"] = str(int(offset) + locate(entries["location"]))
         entries["location"] = file_name
         kept = b"".join(message[start:end] for number, start, end, _ in _fields(message) if number != TENSOR_EXTERNAL)
         written = (_bytes(ENTRY_KEY, k.encode()) + _bytes(ENTRY_VALUE, v.encode()) for k, v in entries.items())

@@ -63,6 +63,10 @@ class OnnxRuntime:
 
         # onnxruntime refuses weights behind a symbolic link, so the file's real path is given.
         path = package.path.resolve()
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as error:
+            raise EngineError(f"onnxruntime cannot open {str(path)!a}: the name is not text; rename it") from error
         graph = relocate(package.read(entry.graph), path.name, locate)
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
