@@ -71,9 +71,10 @@ def test_exact_recording_is_one_view() -> None:
 def test_nothing_of_a_long_recording_is_lost() -> None:
     waveform = ramp(250)
     found = windows(waveform, 100)
-    assert [(w.start_s, w.end_s) for w in found] == [(0.0, 1.0), (1.0, 2.0), (2.0, 2.5)]
-    np.testing.assert_array_equal(np.concatenate([w.samples for w in found])[:250], waveform.samples)
-    np.testing.assert_array_equal(found[2].samples, np.tile(waveform.samples[200:], 2))
+    assert [(w.start_s, w.end_s) for w in found] == [(0.0, 1.0), (1.0, 2.0), (1.5, 2.5)]
+    for window in found:
+        start = round(window.start_s * 100)
+        np.testing.assert_array_equal(window.samples, waveform.samples[start : start + 100])
 
 
 def test_first_window_only() -> None:

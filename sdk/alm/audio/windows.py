@@ -31,9 +31,10 @@ class Window:
 def windows(waveform: Waveform, length: int, policy: WindowPolicy = "all") -> list[Window]:
     """Cut a waveform into consecutive windows of `length` samples; whole windows are views of it.
 
-    What is shorter than a window, a short recording or the rest of a long one, is repeated until it fills
-    the window, as the authors' loader does (Mellow, audio loading of the inference wrapper). `policy`
-    "first" keeps only the first window. Raises AudioError for an unknown policy.
+    A recording shorter than a window is repeated until it fills it, as the authors' loader does (Mellow, audio
+    loading of the inference wrapper). The last window of a longer one ends where the recording ends and so
+    overlaps the one before: a rest of a tenth of a second, repeated a hundred times, would be another sound.
+    `policy` "first" keeps only the first window. Raises AudioError for an unknown policy.
     """
     return list(_limited(_cut([waveform.samples], length, waveform.sample_rate), policy))
 
@@ -71,13 +72,19 @@ def _limited(found: Iterator[Window], policy: WindowPolicy) -> Iterator[Window]:
 
 def _cut(blocks: Iterable[Samples], length: int, rate: int) -> Iterator[Window]:
     start = 0
-    rest: Samples = np.empty(0, np.float32)
+    rest = last = np.empty(0, np.float32)
     for block in blocks:
         rest = np.concatenate([rest, block]) if len(rest) else block
         whole = len(rest) // length * length
         for offset in range(0, whole, length):
-            yield Window(rest[offset : offset + length], start / rate, (start + length) / rate)
+            last = rest[offset : offset + length]
+            yield Window(last, start / rate, (start + length) / rate)
             start += length
         rest = rest[whole:]
-    if len(rest):
-        yield Window(tile(rest, length), start / rate, (start + len(rest)) / rate)
+    if not len(rest):
+        return
+    end = start + len(rest)
+    if start:
+        yield Window(np.concatenate([last[len(rest) :], rest]), (end - length) / rate, end / rate)
+    else:
+        yield Window(tile(rest, length), 0.0, end / rate)
