@@ -104,6 +104,16 @@ def test_mentions_point_at_the_last_word_of_a_sound(tokenizer: Tokenizer, heard:
     assert checked > 300
 
 
+def test_a_choice_names_its_sound_once_as_heard(answerer: Answerer, heard: Heard) -> None:
+    asked = ask(heard, 60, (1, 2))
+    rows, positions, present = answerer.named(heard, asked)
+    sequence, _ = answerer.lesson(heard, asked, padding=0.0, longest=32)
+    assert positions.max() < sequence.shape[1]
+    for row, question in enumerate(asked.questions):
+        if question.kind == "choice":
+            assert present[rows == row].sum() == 1 and (rows == row).sum() == len(question.asked)
+
+
 def test_telling_words_tell_sounds_apart(tokenizer: Tokenizer) -> None:
     words = telling_words(tokenizer)
     assert torch.allclose(words.sum(1), torch.ones(len(LABELS)))

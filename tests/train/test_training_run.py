@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from alm_train.checkpoints.weights import load_weights
-from alm_train.commands import app
+from alm_train.commands import app, main
 from alm_train.data.questions import KINDS
 from alm_train.data.recordings import DataError
 from alm_train.pipeline import run
@@ -114,3 +114,18 @@ def test_the_command_prints_the_scores_of_a_finished_run(recipe: Recipe, data: P
     result = CliRunner().invoke(app, [str(file), "--data", str(data), "--output", str(finished), "--json"])
     assert result.exit_code == 0, result.output
     assert "esc50" in json.loads(result.stdout)
+
+
+def test_failures_end_in_one_line_and_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(TINY_RECIPE)
+    (tmp_path / "empty").mkdir()
+    arguments = ["alm-train", str(recipe), "--data", str(tmp_path / "empty"), "--output", str(tmp_path / "run")]
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    shown = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert "no manifest at" in shown and "--data" in shown and "Traceback" not in shown
