@@ -102,7 +102,8 @@ def _read_torch(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except Exception as error:  # torch raises RuntimeError, EOFError, ValueError, ... for damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is damaged or only half downloaded ({reason}); get it again") from error
-    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+    pairs = state.items() if isinstance(state, dict) else ()
+    if not pairs or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in pairs):
         raise CheckpointError(f"{path} is no state dict: expected a dictionary from names to tensors")
     return state, {}
 

@@ -97,7 +97,7 @@ def _from_folder(folder: Path, source: str) -> Weights:
         )
     try:
         model = Mellow(MellowConfig.from_dict(json.loads(metadata["config"])))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / MODEL}: the config in its metadata is not usable: {error}") from error
     load_mellow(model, checkpoint.state, str(folder / MODEL))
     name = "mellow-reference" if source == "reference" else folder.resolve().name
