@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,21 +17,30 @@ if TYPE_CHECKING:
     from alm_export.pipeline import Exported
 
 
-@pytest.fixture(scope="session")
-def one_thread() -> Iterator[None]:
+@contextmanager
+def single_thread() -> Iterator[None]:
     """Threads that wait for each other cost a model this small more than they bring: 100 times on a busy machine."""
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "sched_getaffinity", lambda process: {0})
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "sched_getaffinity", lambda process: {0})
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """PyTorch and engines use one thread each while a module's tests run."""
+    with single_thread():
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
-def tiny_weights(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The weights folder of `tiny_mellow`."""
     from tiny_mellow import write_tiny
 
@@ -46,7 +56,8 @@ def tiny_export(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
     def exported(scheme: str = "fp32") -> Exported:
         if scheme not in made:
-            made[scheme] = export_tiny(tiny_weights, folder / f"{scheme.replace('=', '-')}.alm", scheme)
+            with single_thread():
+                made[scheme] = export_tiny(tiny_weights, folder / f"{scheme.replace('=', '-')}.alm", scheme)
         return made[scheme]
 
     return exported

@@ -28,6 +28,7 @@ SCHEMES_BY_NAME = {
     "int4-block32": "int4-block32",
     "int4-block64": "int4-block64",
 }
+pytestmark = pytest.mark.usefixtures("one_thread")
 Export = Callable[[str], Exported]
 
 
@@ -105,8 +106,15 @@ def test_the_limits_of_the_cache_are_errors(decoder: Decoder, rows: np.ndarray) 
     for length in (-1, cache.capacity + 1):
         with pytest.raises(EngineError, match=f"cannot rewind to {length}: the cache holds {cache.capacity}"):
             cache.rewind(length)
+
+
+def test_a_failed_append_leaves_the_cache_as_it_was(decoder: Decoder, rows: np.ndarray, logits: np.ndarray) -> None:
+    cache = decoder.new_cache()
+    cache.append(rows[:10])
     with pytest.raises(EngineError, match="onnxruntime failed in the decoder"):
-        decoder.new_cache().append(rows[:3, :-1])
+        cache.append(rows[10:13, :-1])
+    assert cache.length == 10
+    np.testing.assert_allclose(cache.append(rows[10:14]), logits[13], rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("ids", [[-1], [0, DECODER.vocabulary], [5, 2**40]])

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from tiny_mellow import DECODER, RATE, noise, request
+from tiny_mellow import DECODER, RATE, TINY, noise, request, tiny_model, write_tiny
 
 import alm
 from alm.package import Package
@@ -250,6 +250,8 @@ def test_a_full_disk_leaves_nothing(run: Run, few_probes: None, tiny_weights: Pa
         status, _, err = run("mellow", "--fp32", "--weights", tiny_weights, "-o", folder / "p.alm")
     assert status == 1
     assert "File too large" in err
+    assert str(folder) in err
+    assert "defect" not in err
     assert contents(folder) == UNTOUCHED
 
 
@@ -267,6 +269,14 @@ def test_a_graph_that_computes_something_else_is_refused(
     monkeypatch.setattr(audio_encoder, "_cubic", lambda distance: np.maximum(0.0, 1 - distance))
     with pytest.raises(alm.ParityError, match="stage latent is the first that differs"):
         export(request(tiny_weights, folder / "p.alm"))
+    assert contents(folder) == UNTOUCHED
+
+
+def test_a_decoder_without_room_for_an_answer(few_probes: None, tmp_path: Path, folder: Path) -> None:
+    short = replace(TINY, decoder=replace(DECODER, max_positions=TINY.prefix_tokens))
+    weights = write_tiny(tmp_path / "short", tiny_model(short))
+    with pytest.raises(alm.AlmError, match=f"{TINY.prefix_tokens}"):
+        export(request(weights, folder / "p.alm"))
     assert contents(folder) == UNTOUCHED
 
 

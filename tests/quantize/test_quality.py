@@ -20,6 +20,8 @@ from alm_quantize.quality import Answered, Score, answer_in_float, compare
 from alm_train.checkpoints.weights import load_weights
 from alm_train.models.mellow import Mellow
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(scope="module")
 def model(tiny_weights: Path) -> Mellow:
@@ -32,7 +34,7 @@ def probes() -> list[Probe]:
 
 
 @pytest.fixture(scope="module")
-def answered(model: Mellow, tiny_package: Path, probes: list[Probe]) -> list[Answered]:
+def answered(one_thread: None, model: Mellow, tiny_package: Path, probes: list[Probe]) -> list[Answered]:
     with alm.load(tiny_package) as package:
         return answer_in_float(model, package, probes[:24])
 

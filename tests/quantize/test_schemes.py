@@ -10,8 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from alm_quantize.schemes import SCHEMES, Blocks, quantize_blocks, quantize_rows
 
-settings.register_profile("patient", deadline=None, max_examples=150)
-settings.load_profile("patient")
+patient = settings(deadline=None, max_examples=60)
 
 # Weights whose products with a scale neither vanish nor overflow in float32.
 numbers = st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False).filter(
@@ -31,6 +30,7 @@ def unpack(blocks: Blocks, bits: int, columns: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("bits", "block"), BLOCK_SCHEMES)
+@patient
 @given(weight=matrices)
 def test_blocks_are_at_most_one_step_off(bits: int, block: int, weight: np.ndarray) -> None:
     blocks = quantize_blocks(weight, bits, block)
@@ -48,6 +48,7 @@ def test_blocks_are_at_most_one_step_off(bits: int, block: int, weight: np.ndarr
 
 
 @pytest.mark.parametrize(("bits", "block"), BLOCK_SCHEMES)
+@patient
 @given(weight=matrices)
 def test_the_largest_weight_of_a_block_and_its_zeros_are_exact(bits: int, block: int, weight: np.ndarray) -> None:
     values = unpack(quantize_blocks(weight, bits, block), bits, weight.shape[1])
@@ -59,6 +60,7 @@ def test_the_largest_weight_of_a_block_and_its_zeros_are_exact(bits: int, block:
         np.testing.assert_allclose(np.take_along_axis(found, place, 1), extreme, rtol=1e-6)
 
 
+@patient
 @given(weight=matrices)
 def test_padding_holds_zeros(weight: np.ndarray) -> None:
     for bits, block in BLOCK_SCHEMES:
@@ -67,6 +69,7 @@ def test_padding_holds_zeros(weight: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("signed", [True, False])
+@patient
 @given(weight=matrices)
 def test_rows_are_at_most_half_a_step_off(signed: bool, weight: np.ndarray) -> None:
     rows = quantize_rows(weight, signed)
