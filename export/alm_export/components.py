@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from alm.errors import ExportError
 from alm.package import Component
 from alm.package.safetensors import write_tensors
 from alm_export.audio_encoder import build_audio_encoder
@@ -33,9 +34,15 @@ class Components:
 def build_components(model: Mellow, schemes: Assignment, engine: str, folder: Path) -> Components:
     """Build all graphs and write their weights below `folder`.
 
-    The matrix of the token embedding is the head's too: one weights entry serves both components.
+    The matrix of the token embedding is the head's too: one weights entry serves both components. ExportError when
+    the prefix leaves no room for an answer.
     """
     positions = min(model.config.prefix_tokens + ANSWER_ROOM, model.config.decoder.max_positions)
+    if positions <= model.config.prefix_tokens:
+        raise ExportError(
+            f"the decoder has {positions} positions and the prefix takes {model.config.prefix_tokens}: no room for an "
+            "answer; use weights with a larger max_positions"
+        )
     language = model.caption_decoder.lm
     embedding = build_token_embedding(language, schemes["head"])
     decoder = build_decoder(language, positions, schemes["decoder"], schemes["head"])
