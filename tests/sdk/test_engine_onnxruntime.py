@@ -170,6 +170,22 @@ def test_a_package_loads_under_any_name_and_through_links(
     assert answer(Path(renamed.name)) == expected
 
 
+def test_a_package_replaced_while_it_is_loaded(tmp_path: Path, tiny_package: Path) -> None:
+    """Its weights are opened by name after the hashes were checked, so another file must not slip in between."""
+    engine = load_engine("onnxruntime", 1)
+    for replace in (
+        lambda path: shutil.copy(tiny_package, tmp_path / "other").replace(path),
+        lambda path: path.rename(tmp_path / "moved"),
+        lambda path: os.utime(path, ns=(0, 0)),
+    ):
+        path = Path(shutil.copy(tiny_package, tmp_path / "p.alm"))
+        with Package.open(path) as package:
+            engine.load_graph(package, "audio_encoder")
+            replace(path)
+            with pytest.raises(EngineError, match="was replaced or moved while it was being loaded|cannot load"):
+                engine.load_graph(package, "audio_encoder")
+
+
 def test_a_name_that_is_no_text(tmp_path: Path, tiny_package: Path) -> None:
     """Linux allows any bytes as a name; onnxruntime takes text only."""
     path = tmp_path / os.fsdecode(b"p\xff.alm")

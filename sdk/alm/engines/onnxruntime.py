@@ -76,9 +76,13 @@ class OnnxRuntime:
         options.enable_mem_pattern = False
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
         try:
-            return ort.InferenceSession(graph, options, providers=PROVIDERS)
+            session = ort.InferenceSession(graph, options, providers=PROVIDERS)
         except Exception as error:  # onnxruntime raises plain RuntimeError subclasses of many names
             raise EngineError(f"onnxruntime {ort.__version__} cannot load {entry.graph!r}: {error}") from error
+        # The weights were opened by name: they are those that were checked only if the name still means that file.
+        if not package.in_place():
+            raise EngineError(f"{package.path} was replaced or moved while it was being loaded; load it again")
+        return session
 
 
 class OnnxGraph:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import os
 import stat
 import zlib
 from pathlib import Path
@@ -30,13 +31,16 @@ class Package:
     changes the weights of running models.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, records: dict[str, Record], mapped: mmap.mmap) -> None:
+    def __init__(
+        self, path: Path, manifest: Manifest, records: dict[str, Record], mapped: mmap.mmap, identity: tuple[int, ...]
+    ) -> None:
         self.path = path
         """Where the package was opened."""
         self.manifest = manifest
         """The checked manifest."""
         self._records = records
         self._map: mmap.mmap | None = mapped
+        self._identity = identity
 
     @classmethod
     def open(cls, path: str | Path, verify: bool = True) -> Package:
@@ -52,6 +56,7 @@ class Package:
                 if not file.seek(0, 2):
                     raise PackageError("the file is empty, expected an .alm package")
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                identity = _identity(os.fstat(file.fileno()))
                 view = memoryview(mapped)
                 records = read_records(view)
                 manifest = _read_manifest(view, records[MANIFEST])
@@ -62,7 +67,7 @@ class Package:
             raise PackageError(f"{_printable(path)}: {error}") from None
         except (OSError, ValueError) as error:
             raise PackageError(f"{_printable(path)} cannot be read: {error}") from error
-        return cls(path, manifest, records, mapped)
+        return cls(path, manifest, records, mapped, identity)
 
     def view(self, name: str) -> memoryview:
         """The bytes of an entry as a read-only view of the map; raises PackageError for an unknown name."""
@@ -89,6 +94,13 @@ class Package:
         except PackageError as error:
             raise PackageError(f"{_printable(self.path)}: {name}: {error}") from None
 
+    def in_place(self) -> bool:
+        """Whether `path` still leads to the very file that was checked, and nobody has written to it since."""
+        try:
+            return _identity(self.path.stat()) == self._identity
+        except OSError:
+            return False
+
     def close(self) -> None:
         """Give up the map. Closing twice is allowed."""
         self._map = None
@@ -104,6 +116,10 @@ class Package:
 
 def _printable(path: Path) -> str:
     return str(path).encode(errors="replace").decode()
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _open_regular(path: Path) -> BinaryIO:
