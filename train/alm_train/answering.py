@@ -23,7 +23,7 @@ from alm_train.tagging import half_precision, targets_of
 
 IGNORED = -100
 FIRST_SOUNDS = 6
-KIND_SHARES = {"caption": 0.1, "choice": 0.3, "yes_no": 0.2, "entailment": 0.15, "difference": 0.1, "which": 0.15}
+KIND_SHARES = {"caption": 0.15, "choice": 0.3, "yes_no": 0.2, "entailment": 0.2, "difference": 0.15}
 
 
 @dataclass(frozen=True)
@@ -173,16 +173,15 @@ class Answerer(nn.Module):
         return sequence, torch.cat((silent, said, end), 1)
 
     def named(self, heard: Heard, asked: Asked) -> tuple[Tensor, Tensor, Tensor]:
-        """Row and position in the sequence (N,) of every sound that the questions name, and (N, 2) which clips
-        have it."""
+        """Row, position in the sequence and presence (N,) of every sound that the questions name."""
         before = 2 * (self.mellow.config.audio_tokens + 1)
         places = []
         for row, question in enumerate(asked.questions):
-            truths = [heard.labels[int(slot[1][row])] for slot in (asked.first, asked.second)]
+            truth = heard.labels[int(asked.first[1][row])]
             for token, label in mentions(question, self.tokenizer.encode(question.text)):
-                places.append((row, before + token, *(label == truth for truth in truths)))
-        rows, positions, *present = torch.tensor(places, dtype=torch.long).reshape(-1, 4).T
-        return rows, positions, torch.stack(present, 1).float()
+                places.append((row, before + token, label == truth))
+        rows, positions, present = torch.tensor(places, dtype=torch.long).reshape(-1, 3).T
+        return rows, positions, present.float()
 
     def rows(self, heard: Heard, slot: tuple[Tensor, Tensor]) -> Tensor:
         """(B, 1 + positions, width) projected rows of one audio slot."""

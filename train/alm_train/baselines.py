@@ -90,8 +90,6 @@ class Posterior:
                 return "yes" if self._present(asked) else "no"
             case "entailment":
                 return self._verdict(question, self._present(asked))
-            case "which":
-                return "the first" if self.first[asked[0]] >= self.second[asked[0]] else "the second"
             case _:
                 return f"the first is {best[0].phrase}, the second is {best[1].phrase}."
 

@@ -3,7 +3,7 @@
 From answers alone it takes thousands of steps to find out that a word of the question has to be compared with
 what was heard: until both halves work, neither is rewarded. Two hints reward each half by itself. Projected audio
 rows are drawn towards the embeddings of the words for their sound, and where a question names a sound, a probe
-has to say from that position in which clips it is heard. The probe is thrown away after training.
+has to say from that position whether it is heard. The probe is thrown away after training.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ def alignment_loss(rows: Tensor, embeddings: Tensor, labels: Tensor, words: Tens
 
 
 class PresenceProbe(nn.Module):
-    """Reads from the decoder's state at a named sound whether the first and the second clip have it."""
+    """Reads from the decoder's state at a named sound whether it is heard."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.probe = nn.Linear(width, 2)
+        self.probe = nn.Linear(width, 1)
 
     def forward(self, states: Tensor, heard: Tensor) -> Tensor:
-        """Mean binary cross-entropy of (N, width) states against (N, 2) truths; 0 for none."""
+        """Mean binary cross-entropy of (N, width) states against (N,) truths; 0 for none."""
         if not len(heard):
             return states.new_zeros(())
-        return F.binary_cross_entropy_with_logits(self.probe(states).float(), heard)
+        return F.binary_cross_entropy_with_logits(self.probe(states).float().squeeze(1), heard)
 
 
 def mentions(question: Question, encoding: Encoding) -> list[tuple[int, str]]:

@@ -47,5 +47,4 @@ _RULES: dict[str, Callable[[Question, Pair, str], bool]] = {
     "yes_no": _same_words,
     "entailment": _judgement,
     "difference": _names_both,
-    "which": _same_words,
 }

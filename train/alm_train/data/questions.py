@@ -1,7 +1,7 @@
 """Questions about clips and their answers, written from templates. All text is lower case, as the model reads it.
 
-Six kinds: `caption` names the sound; `choice` picks an option; `yes_no` and `entailment` judge a statement;
-`difference` and `which` compare two clips. Answers are short and begin with what decides them.
+Five kinds: `caption` names the sound; `choice` picks an option; `yes_no` and `entailment` judge a statement;
+`difference` compares two clips. Answers are short and begin with what decides them.
 """
 
 from __future__ import annotations
@@ -119,11 +119,6 @@ DIFFERENCE_PROMPTS = (
     "compare the two sounds.", "describe the difference between the two audios.", "what has changed?",
 )  # fmt: skip
 
-WHICH_STEMS = (
-    "which clip has {phrase}?", "which audio has {phrase}?", "in which clip do you hear {phrase}?",
-    "which one is {phrase}?", "is {phrase} in the first or the second clip?",
-)  # fmt: skip
-
 
 def make_question(kind: str, rng: np.random.Generator, pair: Pair) -> Question:
     """A question of `kind` about `pair`, its words and options drawn with `rng`."""
@@ -213,20 +208,11 @@ def _difference(rng: np.random.Generator, pair: Pair) -> Question:
     return Question("difference", _pick(rng, DIFFERENCE_PROMPTS), answer)
 
 
-def _which(rng: np.random.Generator, pair: Pair) -> Question:
-    first = rng.random() < 0.5
-    asked = pair.first if first else pair.second
-    text = _pick(rng, WHICH_STEMS).format(phrase=SOUNDS[asked].phrase)
-    same = pair.first == pair.second
-    return Question("which", text, "both" if same else "the first" if first else "the second", (asked,))
-
-
 KINDS: dict[str, Maker] = {
     "caption": _caption,
     "choice": _choice,
     "yes_no": _yes_no,
     "entailment": _entailment,
     "difference": _difference,
-    "which": _which,
 }
-TWO_CLIPS = frozenset({"difference", "which"})
+TWO_CLIPS = frozenset({"difference"})
