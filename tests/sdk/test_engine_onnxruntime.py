@@ -182,7 +182,7 @@ def test_a_package_replaced_while_it_is_loaded(tmp_path: Path, tiny_package: Pat
         with Package.open(path) as package:
             engine.load_graph(package, "audio_encoder")
             replace(path)
-            with pytest.raises(EngineError, match="was replaced or moved while it was being loaded|cannot load"):
+            with pytest.raises(EngineError, match=r"was replaced or moved while it was being loaded|cannot load"):
                 engine.load_graph(package, "audio_encoder")
 
 
