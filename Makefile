@@ -3,6 +3,7 @@
 #   make demo    export Mellow for arm64 at int4 and ask it about a bundled recording
 #   make test    style, types and the whole test suite
 #   make lint    style and types only
+#   make test-arm64   the device install and the demo's package on emulated Arm processors (Debian 12 on x86-64, root)
 #   make clean   remove .venv, caches and the demo's package
 #
 # PYTHON=/path/to/python3 names another interpreter, TORCH_INDEX=URL another place for PyTorch.
@@ -17,7 +18,7 @@ PIP := $(BIN)/python -m pip
 PACKAGE := mellow-arm64-int4.alm
 ROOSTER := quantize/alm_quantize/clips/rooster.ogg
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-arm64 lint clean
 
 demo: .venv/.export
 	$(BIN)/alm-export mellow --target arm64 --int4
@@ -28,13 +29,23 @@ demo: .venv/.export
 test: lint
 	$(BIN)/pytest
 
+# Emulation shows that the answers are the same on Arm, and says nothing about time.
+test-arm64: $(PACKAGE)
+	rm -rf build .arm64/wheel
+	$(PIP) wheel --quiet --no-deps --wheel-dir .arm64/wheel .
+	PYTHON=$(BIN)/python tests/arm64/setup.sh .arm64 .arm64/wheel/*.whl
+	$(BIN)/python tests/arm64/check.py $(PACKAGE) .arm64/python
+
+$(PACKAGE): | .venv/.export
+	$(BIN)/alm-export mellow --target arm64 --int4
+
 lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info $(PACKAGE)
+	rm -rf .venv .arm64 .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info $(PACKAGE)
 
 # The plain index has PyTorch for Linux only with several GB of CUDA libraries, so constraints.txt asks for the
 # CPU build by name. Where pip is set up to find that build (a mirror, a folder of wheels), the first line takes
