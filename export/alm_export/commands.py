@@ -133,7 +133,7 @@ def _print_plan(console: Console, request: Request) -> None:
     console.print(f"[bold]{request.target.name}[/bold]: {request.target.description}, {request.target.engine}")
     for part, ladder in request.ladders.items():
         more = f" (then {', '.join(ladder[1:])} if the budget asks for it)" if ladder[1:] else ""
-        console.print(f"  {part:<14}{ladder[0]}{more}", highlight=False)
+        console.print(f"  {part:<14}{ladder[0]}{more}", highlight=False, soft_wrap=True)
 
 
 def _print_summary(console: Console, exported: Exported) -> None:
