@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 
+from alm.errors import ExportError
 from alm_export.graph import GraphBuilder
 from alm_train.models.frontend import LogMel
 
@@ -21,6 +22,8 @@ def log_mel(graph: GraphBuilder, waveform: str, module: LogMel) -> str:
     framed = _frames(graph, waveform, config.samples, config.n_fft, config.hop)
     melw = module.melW.numpy()
     first = 1 << (config.n_fft.bit_length() // 2)
+    if config.n_fft % first:
+        raise ExportError(f"n_fft is {config.n_fft}; the spectrogram's transform needs a multiple of {first}")
     second = config.n_fft // first
     # Bands end below the Nyquist frequency, so the last rows of the transform are never needed.
     rows = math.ceil((1 + np.flatnonzero(melw.any(1)).max()) / first)

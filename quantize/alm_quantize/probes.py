@@ -7,7 +7,6 @@ not trained on. A folder of the user's own recordings can stand beside them.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -79,12 +78,3 @@ def _choice(labels: list[str], index: int) -> tuple[str, str]:
     options = [*others[: index % 4], labels[index], *others[index % 4 :]]
     listed = " ".join(f"{letter}) {SOUNDS[o].name}" for letter, o in zip(LETTERS, options, strict=True))
     return f"what is the sound? {listed}", f"{LETTERS[index % 4]})"
-
-
-def clips_of(probes: list[Probe]) -> Iterator[Probe]:
-    """The first probe of each clip."""
-    seen: set[str] = set()
-    for probe in probes:
-        if probe.clip not in seen:
-            seen.add(probe.clip)
-            yield probe

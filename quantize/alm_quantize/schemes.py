@@ -26,11 +26,6 @@ class Scheme:
     signed: bool = True
     """Whether codes are stored around 0 or around 128; for one scale per row only."""
 
-    @property
-    def bits_per_weight(self) -> float:
-        """Storage per weight, its share of the float32 scale included."""
-        return self.bits + (32 / self.block if self.block else 0)
-
 
 SCHEMES = {
     scheme.name: scheme

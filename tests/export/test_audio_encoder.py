@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny_mellow import DECODER, ENCODER, FRONTEND, TINY, noise, run_graph, tiny_model
 
+from alm.errors import ExportError
 from alm_export.audio_encoder import build_audio_encoder
 from alm_export.graph import GraphBuilder
 from alm_export.spectrogram import log_mel
@@ -127,3 +128,9 @@ def test_silence_is_floored(tmp_path: Path) -> None:
     found = run_graph(build_audio_encoder(tiny_model(), "fp32"), tmp_path, waveform=np.zeros((1, 16000), np.float32))
     np.testing.assert_allclose(found["log_mel"], -100, rtol=0, atol=1e-4)
     assert np.isfinite(found["audio_tokens"]).all()
+
+
+def test_a_transform_that_does_not_factor_is_refused() -> None:
+    config = FrontendConfig(16000, samples=16000, n_fft=1000, hop=200, mels=32, fmin=20.0, fmax=7000.0)
+    with pytest.raises(ExportError, match="n_fft is 1000; the spectrogram's transform needs a multiple of 32"):
+        log_mel(GraphBuilder("spectrogram"), "waveform", LogMel(config))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from alm_quantize.schemes import SCHEMES, Blocks, quantize_blocks, quantize_rows
+from alm_quantize.schemes import Blocks, quantize_blocks, quantize_rows
 
 patient = settings(deadline=None, max_examples=60)
 
@@ -105,8 +105,3 @@ def test_two_weights_share_a_byte_the_first_in_the_low_half() -> None:
     blocks = quantize_blocks(weight, 4, 32)
     assert blocks.scales.tolist() == [[1.0]]
     assert blocks.packed[0, 0, :3].tolist() == [0 | 15 << 4, 9 | 6 << 4, 8 | 8 << 4]
-
-
-def test_bits_per_weight_count_the_scales() -> None:
-    expected = {"fp32": 32, "int8": 8, "uint8": 8, "int8-block32": 9, "int4-block32": 5, "int4-block64": 4.5}
-    assert {name: scheme.bits_per_weight for name, scheme in SCHEMES.items()} == expected
