@@ -1,8 +1,8 @@
 """The `decoder` and `token_embedding` components: SmolLM2 on a shared, preallocated KV buffer.
 
 GroupQueryAttention reads and writes the same buffer for past and present, so a step copies nothing. Only the
-last position reaches the last layer's MLP and the head: the 49152-way head over a 389-position prefix would
-cost more than the prefix itself.
+positions asked for reach the last layer's MLP and the head: the 49152-way head over a 389-position prefix
+would cost more than the prefix itself.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from alm_train.models.smollm2 import Layer, SmolLM2, rotary_table
 
 
 def build_decoder(model: SmolLM2, positions: int, scheme: str, head_scheme: str) -> GraphBuilder:
-    """Inputs `embeddings` (1, T, width), `past_key_i`/`past_value_i` (1, kv_heads, positions, head_dim) and
-    the two lengths that GroupQueryAttention wants; outputs `logits` (1, vocabulary) of the last position and
-    the present buffers."""
+    """Inputs `embeddings` (1, T, width), `rows` (K,) of them whose logits are wanted, `past_key_i`/`past_value_i`
+    (1, kv_heads, positions, head_dim) and the two lengths that GroupQueryAttention wants; outputs `logits`
+    (K, vocabulary) and the present buffers."""
     config = model.config
     graph = GraphBuilder("decoder")
     hidden = graph.input("embeddings", np.float32, (1, "length", config.width))
+    rows = graph.input("rows", np.int64, ("rows",))
     graph.input("last_position", np.int32, (1,))
     graph.input("total_length", np.int32, ())
     rotary = rotary_table(config, positions).numpy()
@@ -35,14 +36,13 @@ def build_decoder(model: SmolLM2, positions: int, scheme: str, head_scheme: str)
         for value, part in zip(present, ("key", "value"), strict=True):
             graph.output(value, f"present_{part}_{index}", np.float32, shape)
         if last:
-            minus_one = graph.constant(np.array([-1], np.int64))
-            mixed, hidden = (graph.op("Gather", value, minus_one, axis=1) for value in (mixed, hidden))
+            mixed, hidden = (graph.op("Gather", value, rows, axis=1) for value in (mixed, hidden))
         mixed = graph.linear(mixed, _array(layer.self_attn.o_proj.weight), scheme, f"layer{index}.o_proj")
         normed, hidden = _add_norm(graph, mixed, hidden, layer.post_attention_layernorm, f"layer{index}.norm2")
         mlp = _gated_mlp(graph, normed, layer, f"layer{index}", scheme)
         normed, hidden = _add_norm(graph, mlp, hidden, following, f"layer{index + 1}.norm1")
-    last_row = graph.reshape(normed, (1, config.width))
-    graph.output(_head(graph, last_row, model, head_scheme), "logits", np.float32, (1, config.vocabulary))
+    wanted = graph.reshape(normed, (-1, config.width))
+    graph.output(_head(graph, wanted, model, head_scheme), "logits", np.float32, ("rows", config.vocabulary))
     return graph
 
 
@@ -96,11 +96,11 @@ def _gated_mlp(graph: GraphBuilder, normed: str, layer: Layer, name: str, scheme
     return graph.linear(product, _array(layer.mlp.down_proj.weight), scheme, f"{name}.down")
 
 
-def _head(graph: GraphBuilder, last_row: str, model: SmolLM2, scheme: str) -> str:
+def _head(graph: GraphBuilder, rows: str, model: SmolLM2, scheme: str) -> str:
     table = _array(model.model.embed_tokens.weight)
     if SCHEMES[scheme].bits == 32:
-        return graph.op("Gemm", last_row, graph.constant(table, "head.table"), transB=1)
-    return graph.linear(last_row, table, scheme, "head")
+        return graph.op("Gemm", rows, graph.constant(table, "head.table"), transB=1)
+    return graph.linear(rows, table, scheme, "head")
 
 
 def _rms_norm(graph: GraphBuilder, value: str, norm, name: str) -> str:

@@ -11,7 +11,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from tiny_mellow import DECODER, FRONTEND, QUESTION, RATE, TINY, entries_of, noise
+from tiny_mellow import DECODER, FRONTEND, QUESTION, RATE, TINY, entries_of, noise, write_altered
 
 import alm
 from alm.engines.base import Decoder
@@ -68,6 +68,20 @@ def test_prefill_chunks_and_steps_give_the_logits_of_one_pass(
         np.testing.assert_allclose(found, logits[end - 1], rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("chunks", [[40], [1, 39], [17, 1, 22]])
+def test_every_row_has_its_logits_when_all_are_asked_for(
+    decoder: Decoder, rows: np.ndarray, logits: np.ndarray, chunks: list[int]
+) -> None:
+    cache, end = decoder.new_cache(), 0
+    for size in chunks:
+        found = cache.append_all(rows[end : end + size])
+        end += size
+        assert cache.length == end
+        np.testing.assert_allclose(found, logits[end - size : end], rtol=0, atol=1e-3)
+    cache.rewind(20)
+    np.testing.assert_allclose(cache.append(rows[20:33]), logits[32], rtol=0, atol=1e-3)
+
+
 def test_rewinding_forgets_what_came_after(decoder: Decoder, rows: np.ndarray, logits: np.ndarray) -> None:
     cache = decoder.new_cache()
     cache.append(rows[:20])
@@ -106,6 +120,16 @@ def test_the_limits_of_the_cache_are_errors(decoder: Decoder, rows: np.ndarray) 
     for length in (-1, cache.capacity + 1):
         with pytest.raises(EngineError, match=f"cannot rewind to {length}: the cache holds {cache.capacity}"):
             cache.rewind(length)
+
+
+def test_a_graph_of_another_version_is_refused(tmp_path: Path, tiny_package: Path) -> None:
+    graph = onnx.load_model_from_string(entries_of(tiny_package)[1]["decoder.onnx"])
+    next(value for value in graph.graph.input if value.name == "rows").name = "choices"
+    for node in graph.graph.node:
+        node.input[:] = ["choices" if name == "rows" else name for name in node.input]
+    older = write_altered(tiny_package, tmp_path / "older.alm", {"decoder.onnx": graph.SerializeToString()})
+    with pytest.raises(EngineError, match=r"the decoder graph has no input rows: .* export it again"):
+        alm.load(older)
 
 
 def test_a_failed_append_leaves_the_cache_as_it_was(decoder: Decoder, rows: np.ndarray, logits: np.ndarray) -> None:

@@ -166,25 +166,35 @@ class FakeCache:
         return self.decoder.capacity
 
     def append(self, embeddings: np.ndarray) -> np.ndarray:
-        decoder = self.decoder
+        return self._run(embeddings, [len(embeddings) - 1])[0]
+
+    def append_all(self, embeddings: np.ndarray) -> np.ndarray:
+        return self._run(embeddings, range(len(embeddings)))
+
+    def _run(self, embeddings: np.ndarray, wanted: Sequence[int]) -> np.ndarray:
+        decoder, start = self.decoder, self.length
         decoder.appended.append(len(embeddings))
         if decoder.gate is not None:
             decoder.busy.set()
             assert decoder.gate.wait(20)
         assert embeddings.ndim == 2
         assert embeddings.dtype == np.float32
-        assert self.length + len(embeddings) <= self.capacity
-        places = np.arange(self.length, self.length + len(embeddings))[:, np.newaxis]
+        assert start + len(embeddings) <= self.capacity
+        places = np.arange(start, start + len(embeddings))[:, np.newaxis]
         rows = embeddings + np.sin(places / np.arange(1, WIDTH + 1)).astype(np.float32)
         self.keys = np.concatenate([self.keys, rows @ decoder.tensors["key"]])
         self.values = np.concatenate([self.values, rows @ decoder.tensors["value"]])
-        # Bounded scores: attention that sees one position only would make all questions alike.
-        attention = np.exp(2 * np.tanh(self.keys @ (rows[-1] @ decoder.tensors["query"]) / 100))
-        mixed = rows[-1] / 8 + attention @ self.values / attention.sum()
-        if decoder.script is not None and self.length >= PREFIX + PROMPT_TOKENS:
-            step = self.length - PREFIX - PROMPT_TOKENS
+        return np.stack([self._logits(rows[row], start + row + 1) for row in wanted])
+
+    def _logits(self, row: np.ndarray, length: int) -> np.ndarray:
+        decoder = self.decoder
+        if decoder.script is not None and length >= PREFIX + PROMPT_TOKENS:
+            step = length - PREFIX - PROMPT_TOKENS
             wanted = decoder.script[step] if step < len(decoder.script) else STOP
             return np.eye(VOCABULARY, dtype=np.float32)[wanted] * 10
+        # Bounded scores: attention that sees one position only would make all questions alike.
+        attention = np.exp(2 * np.tanh(self.keys[:length] @ (row @ decoder.tensors["query"]) / 100))
+        mixed = row / 8 + attention @ self.values[:length] / attention.sum()
         return (np.tanh(mixed) @ decoder.tensors["head"]).astype(np.float32)
 
     def rewind(self, length: int) -> None:

@@ -45,6 +45,13 @@ class KVCache(Protocol):
         """
         ...
 
+    def append_all(self, embeddings: Float32) -> Float32:
+        """Do as `append`; returns the logits (T, vocabulary) of each of the T positions.
+
+        They may differ in the last bits from those of T single appends: kernels round a batch in another order.
+        """
+        ...
+
     def rewind(self, length: int) -> None:
         """Forget every position from `length` on."""
         ...

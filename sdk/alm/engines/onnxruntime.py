@@ -23,6 +23,8 @@ from alm.package import Package
 from alm.package.manifest import DecoderShape
 
 PROVIDERS = ["CPUExecutionProvider"]
+DECODER_INPUTS = {"embeddings", "rows", "last_position", "total_length"}
+"""What a decoder graph takes beside its past keys and values."""
 
 
 def engine(threads: int | None = None) -> OnnxRuntime:
@@ -104,6 +106,12 @@ class OnnxDecoder:
     """SmolLM2-style decoder over caches that it reads and writes in place. Safe to use from several threads."""
 
     def __init__(self, embedding: ort.InferenceSession, session: ort.InferenceSession, shape: DecoderShape) -> None:
+        missing = DECODER_INPUTS - {value.name for value in session.get_inputs()}
+        if missing:
+            raise EngineError(
+                f"the decoder graph has no input {', '.join(sorted(missing))}: another version of alm-edge made this "
+                "package; export it again"
+            )
         self._embedding = OnnxGraph(embedding)
         self.session = session
         self.shape = shape
@@ -133,9 +141,7 @@ class OnnxKVCache:
         self._decoder = decoder
         self._buffers = buffers
         self._length = length
-        self._logits = np.empty((1, decoder.shape.vocabulary), np.float32)
         self._binding = decoder.session.io_binding()
-        self._binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(self._logits))
         for index, buffer in enumerate(buffers):
             name = f"{('key', 'value')[index % 2]}_{index // 2}"
             value = ort.OrtValue.ortvalue_from_numpy(buffer)
@@ -154,22 +160,32 @@ class OnnxKVCache:
 
     def append(self, embeddings: Float32) -> Float32:
         """Run the decoder on (T, width); the logits (vocabulary,) of the last position."""
+        logits: Float32 = self._run(embeddings, np.array([len(embeddings) - 1]))[0]
+        return logits
+
+    def append_all(self, embeddings: Float32) -> Float32:
+        """Run the decoder on (T, width); the logits (T, vocabulary) of every position."""
+        return self._run(embeddings, np.arange(len(embeddings)))
+
+    def _run(self, embeddings: Float32, rows: Int64) -> Float32:
+        """Append, and return the logits of the given rows of `embeddings`."""
         total = self._length + len(embeddings)
         if not self._length < total <= self.capacity:
             raise EngineError(
                 f"cannot append {len(embeddings)} positions to {self._length}: the cache holds {self.capacity}"
             )
+        logits = np.empty((len(rows), self._decoder.shape.vocabulary), np.float32)
         binding = self._binding
-        rows = np.ascontiguousarray(embeddings[np.newaxis], np.float32)
         try:
-            binding.bind_cpu_input("embeddings", rows)
+            binding.bind_cpu_input("embeddings", np.ascontiguousarray(embeddings[np.newaxis], np.float32))
+            binding.bind_cpu_input("rows", rows)
             binding.bind_cpu_input("last_position", np.array([total - 1], np.int32))
             binding.bind_cpu_input("total_length", np.array(total, np.int32))
+            binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(logits))
             self._decoder.session.run_with_iobinding(binding)
         except Exception as error:
             raise EngineError(f"onnxruntime failed in the decoder: {error}") from error
         self._length = total
-        logits: Float32 = self._logits[0].copy()
         return logits
 
     def rewind(self, length: int) -> None:
