@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from alm.audio_tokens import AudioTokens
 from alm.engines.base import Decoder, Float32, KVCache
 
 if TYPE_CHECKING:
@@ -29,10 +30,11 @@ class Reader:
     room: int
     """Most tokens that can follow a question."""
 
-    def run_prefix(self, slots: tuple[Float32, Float32]) -> KVCache:
+    def run_prefix(self, slots: tuple[AudioTokens, AudioTokens]) -> KVCache:
         """A new cache that holds the prefix of two audio slots."""
         cache = self.decoder.new_cache()
-        cache.append(np.concatenate([slots[0], self.separator, slots[1], self.separator]))
+        first, second = (tokens.expand() for tokens in slots)
+        cache.append(np.concatenate([first, self.separator, second, self.separator]))
         return cache
 
 
@@ -44,8 +46,8 @@ class HeardWindow:
     """Seconds into the recording at which the window starts."""
     end: float
     """Seconds into the recording at which it ends."""
-    slots: tuple[Float32, Float32]
-    """The audio tokens (audio_tokens, width) of both slots; the same array twice for one clip."""
+    slots: tuple[AudioTokens, AudioTokens]
+    """The audio tokens of both slots; the same object twice for one clip."""
     kept: KVCache | None
     """The cache over the prefix; None where the prefix is run again for each question."""
 

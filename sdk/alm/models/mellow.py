@@ -18,6 +18,7 @@ import numpy as np
 
 from alm.answers import Answer
 from alm.audio import Source, Window, WindowPolicy, compat_window, stream_windows
+from alm.audio_tokens import AudioTokens
 from alm.engines import Engine, load_engine
 from alm.engines.base import Array, Float32, Graph
 from alm.errors import AlmError, AudioError, EngineError, PackageError
@@ -189,12 +190,12 @@ class Mellow:
             )
         return only
 
-    def _encode_pair(self, one: Window, two: Window) -> tuple[Float32, Float32]:
-        tokens = self.encode(one.samples)["audio_tokens"]
+    def _encode_pair(self, one: Window, two: Window) -> tuple[AudioTokens, AudioTokens]:
+        tokens = AudioTokens.of(self.encode(one.samples)["audio_tokens"])
         # Equal sound gives equal tokens: the second pass, half of all encoder time, is saved.
         if two is one or np.array_equal(one.samples, two.samples):
             return tokens, tokens
-        return tokens, self.encode(two.samples)["audio_tokens"]
+        return tokens, AudioTokens.of(self.encode(two.samples)["audio_tokens"])
 
 
 def _engines(manifest: Manifest, asked: str | None, threads: int | None) -> dict[str, Engine]:
