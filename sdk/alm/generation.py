@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from alm.answers import FinishReason
 from alm.detokenize import TextStream
+from alm.drafts import Continuation
 from alm.engines.base import Decoder, Float32, KVCache
 from alm.errors import EngineError, PromptError
 
@@ -30,6 +31,9 @@ class GenerationOptions(TypedDict, total=False):
     """Makes sampling repeatable: the same seed gives the same answer on the same machine. Greedy ignores it."""
     stop: str | Sequence[str]
     """The answer ends before the first of these strings that comes up."""
+    draft: str
+    """A guess at the answer, such as the one about the sound before. The answer is the same with any draft, but comes
+    sooner the longer its beginning is right. Sampling ignores it."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Settings:
     """Seed of the sampler; None draws a fresh one."""
     stop: str | Sequence[str] = ()
     """Strings that end the answer."""
+    draft: str = ""
+    """A guess at the answer; empty for none."""
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
@@ -70,6 +76,7 @@ class Settings:
             all(isinstance(text, str) and text for text in self.stop),
             f"stop is {self.stop!r}; it must hold strings that are not empty",
         )
+        _require(isinstance(self.draft, str), f"draft is {self.draft!r}; it must be a text, such as an earlier answer")
 
 
 class Generation:
@@ -91,10 +98,14 @@ class Generation:
         stop_id: int,
         budget: int,
         decode: Callable[[Sequence[int]], str],
+        draft: Sequence[int] = (),
     ) -> None:
-        """`logits` (vocabulary,) are those of the cache's last position; at most `budget` tokens follow."""
-        self._decoder = decoder
-        self._cache = cache
+        """`logits` (vocabulary,) are those of the cache's last position; at most `budget` tokens follow.
+
+        `draft` holds the ids of a guess at them, which sampling ignores.
+        """
+        # The last token is never run: nothing follows it, so it needs no position.
+        self._continuation = Continuation(decoder, cache, draft[: budget - 1] if settings.temperature == 0 else ())
         self._logits = logits
         self._pick = sampler(settings)
         self._text = TextStream(decode, settings.stop)
@@ -112,9 +123,8 @@ class Generation:
             if self._text.stopped:
                 self.finish_reason = "stop_string"
                 return
-            # The last token is never run: nothing follows it, so it needs no position.
             if left > 1:
-                logits = self._cache.append(self._decoder.embed(np.array([token], dtype=np.int64)))
+                logits = self._continuation.after(token)
         yield from self._text.finish()
 
 

@@ -37,7 +37,7 @@ class Clip:
         return tuple((window.start, window.end) for window in self._open())
 
     def ask(self, question: str, *, truncate: bool = False, **options: Unpack[GenerationOptions]) -> Answer:
-        """Answer a question. Options: max_tokens, temperature, top_p, seed, stop (see GenerationOptions).
+        """Answer a question. Options: max_tokens, temperature, top_p, seed, stop, draft (see GenerationOptions).
 
         Raises PromptError for an empty question, one past the package's token limit (unless `truncate`), or
         options out of range.
@@ -54,7 +54,8 @@ class Clip:
         settings = Settings(**options)
         prompt = self._reader.decoder.embed(self._reader.tokenizer.prompt(question, truncate=truncate))
         self._check_budget(settings)
-        return AnswerStream(self._answer(windows, prompt, settings, started))
+        draft = self._reader.tokenizer.ids(settings.draft)
+        return AnswerStream(self._answer(windows, prompt, settings, draft, started))
 
     async def ask_async(self, question: str, *, truncate: bool = False, **options: Unpack[GenerationOptions]) -> Answer:
         """`ask` on a worker thread. Cancelling the task stops the work after the token under way."""
@@ -127,7 +128,12 @@ class Clip:
             raise PromptError(f"max_tokens is {settings.max_tokens}; this package has room for {self._reader.room}")
 
     def _answer(
-        self, windows: tuple[HeardWindow, ...], prompt: Float32, settings: Settings, started: float
+        self,
+        windows: tuple[HeardWindow, ...],
+        prompt: Float32,
+        settings: Settings,
+        draft: Sequence[int],
+        started: float,
     ) -> Generator[Piece, None, Answer]:
         answers: list[WindowAnswer] = []
         prefill = first_token = decode = 0.0
@@ -136,7 +142,9 @@ class Clip:
             cache = window.prefix(self._reader)
             logits = cache.append(prompt)
             ready = time.perf_counter()
-            answers.append((yield from self._window(number, window, cache, logits, settings, started)))
+            answers.append((yield from self._window(number, window, cache, logits, settings, draft, started)))
+            # Neighbouring windows often sound alike, so the answer about one is a good guess at the next one's.
+            draft = answers[-1].tokens
             prefill += ready - begun
             decode += time.perf_counter() - ready
             first_token = first_token or ready - started
@@ -149,6 +157,7 @@ class Clip:
         cache: KVCache,
         logits: Float32,
         settings: Settings,
+        draft: Sequence[int],
         started: float,
     ) -> Generator[Piece, None, WindowAnswer]:
         defaults = self._reader.defaults
@@ -160,6 +169,7 @@ class Clip:
             stop_id=defaults.stop_id,
             budget=min(settings.max_tokens or defaults.max_tokens, self._reader.room),
             decode=self._reader.tokenizer.text,
+            draft=draft,
         )
         pieces: list[Piece] = []
         for token, text in generation:
