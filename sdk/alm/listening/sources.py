@@ -20,7 +20,7 @@ from alm.listening.blocks import BLOCK_SECONDS, BUFFER_SECONDS, Block, LiveSourc
 def open_source(source: Source | LiveSource) -> LiveSource:
     """A live source as it is; anything that holds a recording as a `RecordingSource`, read as fast as it is taken."""
     # Not isinstance: on Python 3.11 that reads every property of the protocol, and `sample_rate` opens the device.
-    return cast(LiveSource, source) if hasattr(source, "blocks") else RecordingSource(cast(Source, source))
+    return cast(LiveSource, source) if hasattr(source, "blocks") else RecordingSource(source)
 
 
 class RecordingSource:
