@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -120,8 +122,34 @@ def test_no_wait_is_longer_than_asked_and_close_ends_one() -> None:
     assert ring.take(10, 60.0) is None
 
 
+class Lapped(Ring):
+    """A ring whose writer comes round between the reader's look and its copy."""
+
+    def _copied(self, start: int, count: int) -> np.ndarray:
+        if self.written == 10:
+            self.write(frames(10, 7, 1))
+        return super()._copied(start, count)
+
+
+def test_frames_that_change_under_the_reader_are_lost_and_not_handed_out() -> None:
+    ring = Lapped(10, 1, RATE)
+    ring.write(frames(0, 10, 1))
+    taken = ring.take(10, 0.0)
+    assert taken is not None and taken.lost == 7
+    assert np.array_equal(taken.frames, frames(7, 10, 1))
+
+
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads that change places as often as they can."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
 @pytest.mark.parametrize("room", [64, 100_000])
-def test_a_writer_at_full_speed_never_tears_a_frame(room: int) -> None:
+def test_a_writer_at_full_speed_never_tears_a_frame(room: int, restless: None) -> None:
     ring = Ring(room, 3, RATE)
     total = 60_000
 
