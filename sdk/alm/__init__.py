@@ -14,6 +14,7 @@ from alm.answers import Answer, Choice, Piece, Timing, WindowAnswer
 from alm.errors import (
     AlmError,
     AudioError,
+    BusyError,
     CheckpointError,
     DependencyError,
     EngineError,
@@ -22,6 +23,7 @@ from alm.errors import (
     ParityError,
     PromptError,
     QualityError,
+    SessionError,
 )
 from alm.loading import load
 from alm.session import Clip
@@ -32,6 +34,7 @@ __all__ = [
     "Answer",
     "AnswerStream",
     "AudioError",
+    "BusyError",
     "CheckpointError",
     "Choice",
     "Clip",
@@ -43,6 +46,7 @@ __all__ = [
     "Piece",
     "PromptError",
     "QualityError",
+    "SessionError",
     "Timing",
     "WindowAnswer",
     "load",

@@ -15,6 +15,14 @@ class AudioError(AlmError):
     """A recording cannot be used: not audio, empty, not finite, or beyond a stated limit."""
 
 
+class SessionError(AlmError):
+    """A saved session cannot be written, or is damaged, of an unknown schema, or made with another package."""
+
+
+class BusyError(AlmError):
+    """As many questions as the model was loaded for are waiting already; nothing was begun, so ask again later."""
+
+
 class PromptError(AlmError):
     """A question cannot be used: empty, too long, or of a kind that the model does not take."""
 

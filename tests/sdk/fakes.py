@@ -17,6 +17,7 @@ from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
+from alm.errors import EngineError
 from alm.package import (
     Component,
     DecoderShape,
@@ -152,6 +153,14 @@ class FakeDecoder:
     def new_cache(self) -> FakeCache:
         return FakeCache(self, np.empty((0, WIDTH), np.float32), np.empty((0, WIDTH), np.float32))
 
+    def cache_from(self, state: np.ndarray) -> FakeCache:
+        fits = state.ndim == 3 and state.shape[::2] == (2, WIDTH) and 1 <= state.shape[1] <= self.capacity
+        if state.dtype != np.float32 or not fits:
+            raise EngineError(f"found a state of type {state.dtype} and shape {state.shape}")
+        if not np.isfinite(state).all():
+            raise EngineError("the state is not finite")
+        return FakeCache(self, *state.copy())
+
 
 class FakeCache:
     def __init__(self, decoder: FakeDecoder, keys: np.ndarray, values: np.ndarray) -> None:
@@ -164,6 +173,10 @@ class FakeCache:
     @property
     def capacity(self) -> int:
         return self.decoder.capacity
+
+    @property
+    def nbytes(self) -> int:
+        return self.keys.nbytes + self.values.nbytes
 
     def append(self, embeddings: np.ndarray) -> np.ndarray:
         return self._run(embeddings, [len(embeddings) - 1])[0]
@@ -203,6 +216,9 @@ class FakeCache:
 
     def fork(self) -> FakeCache:
         return FakeCache(self.decoder, self.keys.copy(), self.values.copy())
+
+    def state(self) -> np.ndarray:
+        return np.stack([self.keys, self.values])
 
 
 class FakeEngine:

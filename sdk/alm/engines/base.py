@@ -38,6 +38,11 @@ class KVCache(Protocol):
         """The most positions this cache can hold."""
         ...
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the positions held take."""
+        ...
+
     def append(self, embeddings: Float32) -> Float32:
         """Run the decoder on `embeddings` (T, width), T >= 1, at positions length .. length + T - 1.
 
@@ -60,6 +65,10 @@ class KVCache(Protocol):
         """An independent cache that holds the same positions; appending to one leaves the other as it is."""
         ...
 
+    def state(self) -> Float32:
+        """A copy of the keys and values of the positions held, in the engine's own layout."""
+        ...
+
 
 @runtime_checkable
 class Decoder(Protocol):
@@ -67,6 +76,13 @@ class Decoder(Protocol):
 
     def new_cache(self) -> KVCache:
         """An empty cache with room for the model's `max_positions`."""
+        ...
+
+    def cache_from(self, state: Array) -> KVCache:
+        """A cache that holds the positions of a `KVCache.state`.
+
+        EngineError for any other array: another type or shape, more positions than fit, NaN or infinity.
+        """
         ...
 
     def embed(self, ids: Int64) -> Float32:
