@@ -1,0 +1,121 @@
+"""What a place usually sounds like, and how far the present stands out: the floors and spreads behind the gate.
+
+Detectors watch groups of neighbouring mel bands and the whole spectrum as they are now, and, averaged over the last
+half second, single bands and groups: loudness and novelty of the spectrum, fast and slow. Each keeps its own floor
+and its own usual spread, both quantiles of its recent past (in the spirit of minimum statistics, Martin 2001, but
+from the middle of the past, so that the spread can be told too). A quantile leaves out what sounds for a part of that
+time: an event does not raise its own floor, and a level that stays becomes the floor.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Decibels = NDArray[np.float32]
+
+SETTLE_STEPS = 20
+"""Steps that must be there before anything is judged; they are judged then."""
+SLOW_STEPS = 10
+"""Steps that a slow detector averages: 0.5 s, which finds a sound that is barely above a rough background."""
+REFRESH_STEPS = 4
+"""Steps between two looks at the past; sorting it is the dearest part of the gate."""
+GROUP = 8
+"""Bands of a group; groups overlap by half."""
+FLOOR_SHARE, LOW_SHARE = 0.4, 0.15
+"""The quantile of the past that is the floor, and the one whose distance to the floor is the spread."""
+MIN_SPREAD_DB = 1.5
+"""Least spread: a steady hum has next to none, and a tenth of a dB is no event."""
+FAST = {"group": 12.0, "all": 8.5}
+"""Spreads above the floor at which a detector of the present says 1. Single bands are too rough for it."""
+SLOW = {"band": 8.0, "group": 7.0}
+"""The same for the slow detectors."""
+
+
+class Background:
+    """The recent past of a stream of steps, each the mean power per mel band in dB."""
+
+    def __init__(self, bands: int, memory_steps: int) -> None:
+        """Watch steps of `bands` values and remember `memory_steps` of them."""
+        kinds = _kinds(bands)
+        fast, slow = ([kinds[kind] for kind in table] for table in (FAST, SLOW))
+        self._fast, self._slow = np.concatenate(fast, axis=1), np.concatenate(slow, axis=1)
+        marks = np.array([*FAST.values(), *SLOW.values()], np.float32)
+        self._marks = np.repeat(marks, [block.shape[1] for block in (*fast, *slow)])
+        self._past = np.empty((len(self._marks), memory_steps), np.float32)
+        self._floor = self._mark_db = np.zeros(len(self._marks), np.float32)
+        self._recent = np.empty((0, bands), np.float32)
+        self._steps = 0
+
+    def judge(self, steps: Decibels) -> tuple[Decibels, Decibels]:
+        """Steps (n, bands) to how far each of them stands out (1 opens the gate) and by how many dB, both (m,).
+
+        Until SETTLE_STEPS are there m is 0; then all of them are judged at once.
+        """
+        found = [np.empty((2, 0), np.float32)]
+        values = self._detect(steps)
+        while len(values):
+            settled = self._steps >= SETTLE_STEPS
+            due = REFRESH_STEPS - self._steps % REFRESH_STEPS if settled else SETTLE_STEPS - self._steps
+            part, values = values[:due], values[due:]
+            if settled:
+                found.append(self._compare(part))
+            self._remember(part)
+            if self._steps == SETTLE_STEPS:
+                found.append(self._settle())
+            elif settled and self._steps % REFRESH_STEPS == 0:
+                self._refresh()
+        scores, rises = np.concatenate(found, axis=1)
+        return scores, rises
+
+    def finish(self) -> tuple[Decibels, Decibels]:
+        """The sound ends: what `judge` still held back, judged by as much as there is."""
+        if not 0 < self._steps < SETTLE_STEPS:
+            return np.empty(0, np.float32), np.empty(0, np.float32)
+        scores, rises = self._settle()
+        return scores, rises
+
+    def _detect(self, steps: Decibels) -> Decibels:
+        """Values (n, detectors) in dB."""
+        if not len(self._recent):
+            self._recent = steps[:1].repeat(SLOW_STEPS - 1, axis=0)
+        row = np.concatenate([self._recent, steps])
+        self._recent = row[len(row) - SLOW_STEPS + 1 :]
+        smooth = np.lib.stride_tricks.sliding_window_view(row, SLOW_STEPS, axis=0).mean(axis=-1)
+        return np.concatenate([steps @ self._fast, smooth @ self._slow], axis=1)
+
+    def _compare(self, values: Decibels) -> Decibels:
+        """Scores and rises of the detectors that stand out most, (2, n)."""
+        rises = values - self._floor
+        scores = rises / self._mark_db
+        top = scores.argmax(axis=1)[:, None]
+        return np.concatenate([np.take_along_axis(scores, top, 1), np.take_along_axis(rises, top, 1)], axis=1).T
+
+    def _remember(self, values: Decibels) -> None:
+        places = np.arange(self._steps, self._steps + len(values)) % self._past.shape[1]
+        self._past[:, places] = values.T
+        self._steps += len(values)
+
+    def _settle(self) -> Decibels:
+        self._refresh()
+        return self._compare(self._past[:, : self._steps].T)
+
+    def _refresh(self) -> None:
+        known = min(self._steps, self._past.shape[1])
+        # A whole sort: with vector instructions it is four times faster than a partition (0.09 against 0.44 ms).
+        ordered = np.sort(self._past[:, :known], axis=1)
+        floor, low = (ordered[:, int(share * (known - 1))] for share in (FLOOR_SHARE, LOW_SHARE))
+        self._floor = floor
+        self._mark_db = self._marks * np.maximum(floor - low, MIN_SPREAD_DB)
+
+
+def _kinds(bands: int) -> dict[str, Decibels]:
+    """Matrices (bands, detectors) that average the bands each detector watches."""
+    width = min(GROUP, bands)
+    starts = np.arange(0, bands - width + 1, max(1, width // 2))
+    inside = (np.arange(bands)[:, None] >= starts) & (np.arange(bands)[:, None] < starts + width)
+    return {
+        "band": np.eye(bands, dtype=np.float32),
+        "group": inside.astype(np.float32) / np.float32(width),
+        "all": np.full((bands, 1), 1 / bands, np.float32),
+    }
