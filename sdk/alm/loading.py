@@ -5,17 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alm.clip_cache import CACHE_BYTES
 from alm.errors import PackageError
+from alm.turns import WAITING
 
 if TYPE_CHECKING:
     from alm.models.mellow import Mellow
 
 
-def load(path: str | Path, *, engine: str | None = None, threads: int | None = None, verify: bool = True) -> Mellow:
+def load(
+    path: str | Path,
+    *,
+    engine: str | None = None,
+    threads: int | None = None,
+    verify: bool = True,
+    cache_bytes: int = CACHE_BYTES,
+    waiting: int = WAITING,
+) -> Mellow:
     """Open a package and load its model.
 
     `engine` insists on an engine by name; left out, the package says which. `threads` limits the engine's
     threads. `verify=False` skips hashing the entries, for a file whose integrity something else guards.
+    `cache_bytes` limits what `listen` keeps of sound heard before; 0 keeps nothing. `waiting` is how many
+    questions may wait while another is answered; the next raises BusyError.
 
     Raises PackageError for a file that is damaged, altered, or of an unknown schema or family, and
     EngineError when the engine cannot run it here.
@@ -32,7 +44,7 @@ def load(path: str | Path, *, engine: str | None = None, threads: int | None = N
                 f"{path} holds a model of the family {family!r}; this version knows "
                 f"{', '.join(sorted(FAMILIES))}. Update alm-edge, or export for one of these"
             )
-        return FAMILIES[family](package, engine=engine, threads=threads)
+        return FAMILIES[family](package, engine=engine, threads=threads, cache_bytes=cache_bytes, waiting=waiting)
     except BaseException:
         package.close()
         raise

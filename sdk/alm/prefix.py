@@ -9,10 +9,14 @@ import numpy as np
 
 from alm.audio_tokens import AudioTokens
 from alm.engines.base import Decoder, Float32, KVCache
+from alm.turns import Question, TurnCache, Turns
 
 if TYPE_CHECKING:
-    from alm.package import GenerationDefaults
+    from alm.package import GenerationDefaults, Package
     from alm.prompt import PromptTokenizer
+
+Slots = tuple[AudioTokens, AudioTokens]
+"""The audio tokens of both slots; the same object twice for one clip."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +33,33 @@ class Reader:
     """Stop token and default number of tokens."""
     room: int
     """Most tokens that can follow a question."""
+    package: Package
+    """Where all of this comes from; saved sessions name it."""
+    turns: Turns
+    """Who may run on the engine."""
 
-    def run_prefix(self, slots: tuple[AudioTokens, AudioTokens]) -> KVCache:
-        """A new cache that holds the prefix of two audio slots."""
+    def run_prefix(self, slots: Slots, question: Question | None = None) -> KVCache:
+        """A new cache that holds the prefix of two audio slots, run in a turn of its own."""
         cache = self.decoder.new_cache()
         first, second = (tokens.expand() for tokens in slots)
-        cache.append(np.concatenate([first, self.separator, second, self.separator]))
+        with self.turns.turn(question):
+            cache.append(np.concatenate([first, self.separator, second, self.separator]))
         return cache
+
+
+@dataclass(frozen=True, eq=False)
+class KeptPrefix:
+    """What listening to one window, or one pair, came to."""
+
+    slots: Slots
+    """The audio tokens of both slots."""
+    cache: KVCache
+    """The cache over the prefix. Nothing is appended to it, only to its forks."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that tokens and cache take."""
+        return sum(tokens.nbytes for tokens in set(self.slots)) + self.cache.nbytes
 
 
 @dataclass(frozen=True)
@@ -46,11 +70,12 @@ class HeardWindow:
     """Seconds into the recording at which the window starts."""
     end: float
     """Seconds into the recording at which it ends."""
-    slots: tuple[AudioTokens, AudioTokens]
-    """The audio tokens of both slots; the same object twice for one clip."""
+    slots: Slots
+    """The audio tokens of both slots."""
     kept: KVCache | None
-    """The cache over the prefix; None where the prefix is run again for each question."""
+    """The cache over the prefix, shared with other sessions; None where the prefix is run for each question."""
 
-    def prefix(self, reader: Reader) -> KVCache:
-        """A cache of the caller's own that holds the prefix."""
-        return reader.run_prefix(self.slots) if self.kept is None else self.kept.fork()
+    def prefix(self, reader: Reader, question: Question | None = None) -> KVCache:
+        """A cache of the caller's own that holds the prefix; its runs take turns, and stop with `question`."""
+        cache = reader.run_prefix(self.slots, question) if self.kept is None else self.kept.fork()
+        return TurnCache(cache, reader.turns, question)

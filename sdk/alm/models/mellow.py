@@ -19,14 +19,16 @@ import numpy as np
 from alm.answers import Answer
 from alm.audio import Source, Window, WindowPolicy, compat_window, stream_windows
 from alm.audio_tokens import AudioTokens
+from alm.clip_cache import CACHE_BYTES, ClipCache, sound_hash
 from alm.engines import Engine, load_engine
 from alm.engines.base import Array, Float32, Graph
 from alm.errors import AlmError, AudioError, EngineError, PackageError
 from alm.generation import GenerationOptions
 from alm.package import Manifest, Package
-from alm.prefix import HeardWindow, Reader
+from alm.prefix import HeardWindow, KeptPrefix, Reader, Slots
 from alm.prompt import PromptTokenizer
 from alm.session import Clip
+from alm.turns import WAITING, Turns
 
 Progress = Callable[[float], None]
 
@@ -54,9 +56,18 @@ class Mellow:
     made from it hold them until they are closed too, and keep answering.
     """
 
-    def __init__(self, package: Package, *, engine: str | None = None, threads: int | None = None) -> None:
-        """Load the components of an open package; closing the model closes it. PackageError, EngineError."""
+    def __init__(
+        self,
+        package: Package,
+        *,
+        engine: str | None = None,
+        threads: int | None = None,
+        cache_bytes: int = CACHE_BYTES,
+        waiting: int = WAITING,
+    ) -> None:
+        """Load the components of an open package; closing the model closes it. Arguments and errors as `alm.load`."""
         self._package = package
+        self._cache, turns = ClipCache(cache_bytes), Turns(waiting)
         manifest = package.manifest
         engines = _engines(manifest, engine, threads)
         decoder = engines["decoder"].load_decoder(package)
@@ -68,6 +79,8 @@ class Mellow:
                 separator=decoder.embed(np.array([manifest.prompt.separator_id], dtype=np.int64)),
                 defaults=manifest.generation,
                 room=manifest.generation.max_positions - manifest.prompt.prefix_tokens,
+                package=package,
+                turns=turns,
             ),
         )
 
@@ -91,6 +104,11 @@ class Mellow:
         """The language side: decoder, tokenizer and limits."""
         return self._open().reader
 
+    @property
+    def cache(self) -> ClipCache:
+        """What was heard lately; `cache.counts` says how often it helped and what it takes."""
+        return self._cache
+
     def listen(
         self,
         a: Source,
@@ -107,18 +125,17 @@ class Mellow:
         its first window only. A pair is compared window against window, so there both must fit into one, or
         `window="first"` must say that the rest does not count. `compat=True` reads audio as the authors'
         own loader does, one window from the start. `progress(seconds)` is told after each window how far
-        into the recording it reached.
+        into the recording it reached. Sound that was heard lately, in whatever file, is not encoded again.
 
-        Raises AudioError when a source cannot be used.
+        Raises AudioError when a source cannot be used, BusyError when as many questions as may wait do.
         """
         reader, started = self.reader, time.perf_counter()
         heard: list[HeardWindow] = []
-        for one, two in self._pairs(a, a if b is None else b, window, compat):
-            slots = self._encode_pair(one, two)
-            kept = reader.run_prefix(slots) if len(heard) < KEPT_PREFIXES else None
-            heard.append(HeardWindow(one.start_s, one.end_s, slots, kept))
-            if progress is not None:
-                progress(one.end_s)
+        with reader.turns.question():
+            for one, two in self._pairs(a, a if b is None else b, window, compat):
+                heard.append(self._hear(one, two, keep=len(heard) < KEPT_PREFIXES))
+                if progress is not None:
+                    progress(one.end_s)
         return Clip(heard, reader, time.perf_counter() - started)
 
     def compare(
@@ -145,12 +162,15 @@ class Mellow:
         Returns the named outputs without a batch axis: audio_tokens (audio_tokens, width), latent (D,),
         log_mel (frames, mels) in dB.
         """
-        found = self._open().encoder.run(outputs, waveform=samples[np.newaxis])
+        parts = self._open()
+        with parts.reader.turns.turn():
+            found = parts.encoder.run(outputs, waveform=samples[np.newaxis])
         return {name: array[0] for name, array in found.items()}
 
     def close(self) -> None:
-        """Let go of the engines' components and the package file. Closing twice is fine."""
+        """Let go of the engines' components, the package file and the cache. Closing twice is fine."""
         self._parts = None
+        self._cache.close()
         self._package.close()
 
     def __enter__(self) -> Self:
@@ -190,12 +210,23 @@ class Mellow:
             )
         return only
 
-    def _encode_pair(self, one: Window, two: Window) -> tuple[AudioTokens, AudioTokens]:
-        tokens = AudioTokens.of(self.encode(one.samples)["audio_tokens"])
-        # Equal sound gives equal tokens: the second pass, half of all encoder time, is saved.
-        if two is one or np.array_equal(one.samples, two.samples):
-            return tokens, tokens
-        return tokens, AudioTokens.of(self.encode(two.samples)["audio_tokens"])
+    def _hear(self, one: Window, two: Window, *, keep: bool) -> HeardWindow:
+        sounds = sound_hash(one.samples), sound_hash(two.samples)
+        if not keep:
+            return HeardWindow(one.start_s, one.end_s, self._slots(one, two, sounds), None)
+        prefix = self._cache.get(sounds, lambda: self._prefix(self._slots(one, two, sounds)))
+        return HeardWindow(one.start_s, one.end_s, prefix.slots, prefix.cache)
+
+    def _slots(self, one: Window, two: Window, sounds: tuple[bytes, bytes]) -> Slots:
+        first = self._cache.get(sounds[:1], lambda: self._tokens(one))
+        # Equal sound gives equal tokens, and one pass is half of all encoder time.
+        return first, first if sounds[0] == sounds[1] else self._cache.get(sounds[1:], lambda: self._tokens(two))
+
+    def _tokens(self, window: Window) -> AudioTokens:
+        return AudioTokens.of(self.encode(window.samples)["audio_tokens"])
+
+    def _prefix(self, slots: Slots) -> KeptPrefix:
+        return KeptPrefix(slots, self.reader.run_prefix(slots))
 
 
 def _engines(manifest: Manifest, asked: str | None, threads: int | None) -> dict[str, Engine]:
