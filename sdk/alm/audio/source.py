@@ -124,7 +124,7 @@ def _descriptor(path: Path) -> Iterator[int]:
 def _from_file(file: int | FileObject, name: str, max_seconds: float) -> Recording:
     with _libsndfile(file, name):
         sound = _Forward(file, closefd=False)
-    rate, channels = checked_rate(sound.samplerate, name), _checked_channels(sound.channels, name)
+    rate, channels = checked_rate(sound.samplerate, name), checked_channels(sound.channels, name)
     _check_duration(sound.frames, rate, max_seconds, name)
 
     def blocks() -> Iterator[Samples]:
@@ -182,7 +182,7 @@ def _from_array(pair: tuple[Any, ...], max_seconds: float) -> Recording:
         known = ", ".join(map(str, INTEGERS))
         raise AudioError(f"{name} has samples of type {samples.dtype}, expected floats, {known}")
     table = samples.reshape(len(samples), -1) if len(samples) else samples.reshape(0, 1)
-    _checked_channels(table.shape[1], f"{name} of shape {samples.shape}")
+    checked_channels(table.shape[1], f"{name} of shape {samples.shape}")
     _check_duration(len(table), rate, max_seconds, name)
     zero, full = INTEGERS.get(samples.dtype.newbyteorder("="), (0.0, 1.0))
 
@@ -194,7 +194,7 @@ def _from_array(pair: tuple[Any, ...], max_seconds: float) -> Recording:
     return Recording(name, rate, table.shape[1], len(table), _checked(blocks(), rate, max_seconds, name))
 
 
-def _checked_channels(channels: int, name: str) -> int:
+def checked_channels(channels: int, name: str) -> int:
     if not 1 <= channels <= MAX_CHANNELS:
         raise AudioError(
             f"{name} has {channels} channels, expected 1 to {MAX_CHANNELS}; "
@@ -216,13 +216,13 @@ def _checked(blocks: Iterator[NDArray[Any]], rate: int, max_seconds: float, name
     for block in blocks:
         frames += len(block)
         _check_duration(frames, rate, max_seconds, name)
-        _check_values(block, name)
+        check_values(block, name)
         yield block.astype(np.float32, copy=False)
     if not frames:
         raise AudioError(f"{name} holds no samples; give a recording with sound in it")
 
 
-def _check_values(block: NDArray[Any], name: str) -> None:
+def check_values(block: NDArray[Any], name: str) -> None:
     peak = max(block.max(), -block.min())
     # A NaN anywhere makes the maximum NaN, and no comparison with NaN holds.
     if peak <= MAX_PEAK:

@@ -38,7 +38,7 @@ class LiveSource(Protocol):
         """True where sound is lost when nobody reads in time, False where the source waits for its reader."""
 
     def blocks(self) -> Iterator[Block]:
-        """Open on the first block, end with the input or after `close`. Raises AudioError."""
+        """Open on the first block, end with the input or after `close`. Raises AudioError, also the second time."""
 
     def close(self) -> None:
         """Let go of the device or file, from any thread; a reader that waits for a block ends soon."""

@@ -61,11 +61,13 @@ class RecordingSource:
 
     def blocks(self) -> Iterator[Block]:
         """Blocks of at most 0.1 s, channels averaged. Errors as for `alm.audio.read_audio`, while they are taken."""
+        if self._taken:
+            raise AudioError("the blocks of this source were taken already; make a new one")
+        self._taken = True
+        if self._closed.is_set():
+            return
         try:
             recording = self._opened()
-            if self._taken:
-                raise AudioError(f"the blocks of {recording.name} were taken already; open the recording again")
-            self._taken = True
             pieces = self._pieces(recording)
             yield from self._paced(pieces, recording, self._speed) if self._speed else _unpaced(pieces)
         finally:
