@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 
+from alm.audio.resampling import StreamResampler
 from alm.audio.source import (
     MAX_SECONDS,
     UNKNOWN_FRAMES,
@@ -67,16 +68,13 @@ def resample(waveform: Waveform, sample_rate: int) -> Waveform:
 def mono_blocks(recording: Recording, sample_rate: int) -> Iterator[Samples]:
     """Blocks (n,) of the recording with its channels averaged, at `sample_rate`, together n ≥ 1."""
     mono = (block.mean(axis=1, dtype=np.float32) for block in recording.blocks)
-    if sample_rate == recording.sample_rate:
-        yield from mono
-        return
-    stream = soxr.ResampleStream(recording.sample_rate, sample_rate, 1, dtype="float32")
+    stream = StreamResampler(recording.sample_rate, sample_rate)
     total = 0
     for block in mono:
-        converted: Samples = stream.resample_chunk(block)
+        converted = stream.push(block)
         total += len(converted)
         yield converted
-    tail: Samples = stream.resample_chunk(np.empty(0, np.float32), last=True)
+    tail = stream.finish()
     if not total + len(tail):
         raise _too_short(recording.name, sample_rate)
     yield tail
