@@ -16,6 +16,7 @@ from alm.errors import AlmError, PromptError
 from alm.generation import Generation, GenerationOptions, Settings
 from alm.prefix import HeardWindow, Reader
 from alm.streaming import AnswerStream, on_worker
+from alm.turns import Question
 
 
 class Clip:
@@ -23,7 +24,8 @@ class Clip:
 
     Safe to use from several threads at once: each question works on its own fork of the kept KV prefix.
     A recording longer than the model's window is asked window by window; `Answer.windows` has each answer.
-    Closing frees the prefixes; questions that are being answered at that moment still finish.
+    Closing lets go of what was heard; questions that are being answered at that moment still finish. Sessions of
+    the same sound, forks and the model's cache share it, and whoever is left keeps it.
     """
 
     def __init__(self, windows: Sequence[HeardWindow], reader: Reader, encode_seconds: float) -> None:
@@ -40,7 +42,7 @@ class Clip:
         """Answer a question. Options: max_tokens, temperature, top_p, seed, stop, draft (see GenerationOptions).
 
         Raises PromptError for an empty question, one past the package's token limit (unless `truncate`), or
-        options out of range.
+        options out of range; BusyError when as many questions as may wait do (see `alm.load`).
         """
         return self.stream(question, truncate=truncate, **options).finish()
 
@@ -50,28 +52,31 @@ class Clip:
         The texts of the pieces of one window, joined, are exactly that window's text. After the last piece
         the iterator's `answer` holds what `ask` would have returned. Raises as `ask` does, at the call.
         """
-        windows, started = self._open(), time.perf_counter()
-        settings = Settings(**options)
-        prompt = self._reader.decoder.embed(self._reader.tokenizer.prompt(question, truncate=truncate))
-        self._check_budget(settings)
-        draft = self._reader.tokenizer.ids(settings.draft)
-        return AnswerStream(self._answer(windows, prompt, settings, draft, started))
+        return self._begin(self._reader.turns.question(), question, truncate, options)
 
     async def ask_async(self, question: str, *, truncate: bool = False, **options: Unpack[GenerationOptions]) -> Answer:
-        """`ask` on a worker thread. Cancelling the task stops the work after the token under way."""
-        stream = await on_worker(self.stream, question, truncate=truncate, **options)
-        try:
-            return await on_worker(stream.finish)
-        finally:
-            stream.close()
+        """`ask` on a worker thread. Cancelling the task stops the work after the token under way, or its wait."""
+        asked = self._reader.turns.question()
+        # Counted from here on: what waits for a worker thread waits too.
+        with asked:
+            try:
+                return await on_worker(lambda: self._begin(asked, question, truncate, options).finish())
+            finally:
+                asked.stop()
 
     async def stream_async(
         self, question: str, *, truncate: bool = False, **options: Unpack[GenerationOptions]
     ) -> AsyncIterator[Piece]:
         """`stream` on a worker thread, for `async for`; leaving the loop and `aclose()` cancel."""
-        stream = await on_worker(self.stream, question, truncate=truncate, **options)
+        asked = self._reader.turns.question()
+        with asked:
+            stream = await on_worker(self._begin, asked, question, truncate, options)
         try:
-            while (piece := await on_worker(next, stream, None)) is not None:
+            while True:
+                with asked:
+                    piece = await on_worker(next, stream, None)
+                if piece is None:
+                    return
                 yield piece
         finally:
             stream.close()
@@ -83,27 +88,19 @@ class Clip:
         way the models are trained, 'question a) x b) y', and 'a) x', 'b) y' are scored. A score is the
         log-likelihood of the whole option; probabilities are the softmax over the options (over the windows
         of a long recording, their mean), so they compare these options with each other and nothing else.
+
+        Raises as `ask` does, and PromptError for options that cannot be told apart.
         """
-        windows = self._open()
-        question, continuations = options_prompt(question, options)
-        tokenizer, decoder = self._reader.tokenizer, self._reader.decoder
-        prompt = decoder.embed(tokenizer.prompt(question))
-        ids = [tokenizer.ids(text) for text in continuations]
-        if (longest := max(map(len, ids))) > self._reader.room:
-            raise PromptError(
-                f"an option has {longest} tokens; this package has room for {self._reader.room}. Shorten it"
-            )
-        scores = []
-        for window in windows:
-            cache = window.prefix(self._reader)
-            scores.append(softmax(log_likelihoods(decoder, cache, cache.append(prompt), ids)))
-        probabilities = np.mean(scores, axis=0)
-        index = int(np.argmax(probabilities))
-        return Choice(options[index], index, tuple(float(p) for p in probabilities))
+        return self._choose(self._reader.turns.question(), question, options)
 
     async def choose_async(self, question: str, options: Sequence[str]) -> Choice:
-        """`choose` on a worker thread."""
-        return await on_worker(self.choose, question, options)
+        """`choose` on a worker thread. Cancelling the task stops as in `ask_async`."""
+        asked = self._reader.turns.question()
+        with asked:
+            try:
+                return await on_worker(self._choose, asked, question, options)
+            finally:
+                asked.stop()
 
     def close(self) -> None:
         """Free the audio tokens and KV prefixes. Closing twice is fine."""
@@ -123,6 +120,33 @@ class Clip:
             raise AlmError("this clip session is closed; call listen again to ask more")
         return windows
 
+    def _begin(self, asked: Question, question: str, truncate: bool, options: GenerationOptions) -> AnswerStream:
+        windows, started = self._open(), time.perf_counter()
+        settings = Settings(**options)
+        prompt = self._reader.decoder.embed(self._reader.tokenizer.prompt(question, truncate=truncate))
+        self._check_budget(settings)
+        draft = self._reader.tokenizer.ids(settings.draft)
+        return AnswerStream(self._answer(windows, prompt, settings, draft, asked, started), asked)
+
+    def _choose(self, asked: Question, question: str, options: Sequence[str]) -> Choice:
+        windows = self._open()
+        question, continuations = options_prompt(question, options)
+        tokenizer, decoder = self._reader.tokenizer, self._reader.decoder
+        prompt = decoder.embed(tokenizer.prompt(question))
+        ids = [tokenizer.ids(text) for text in continuations]
+        if (longest := max(map(len, ids))) > self._reader.room:
+            raise PromptError(
+                f"an option has {longest} tokens; this package has room for {self._reader.room}. Shorten it"
+            )
+        scores = []
+        with asked:
+            for window in windows:
+                cache = window.prefix(self._reader, asked)
+                scores.append(softmax(log_likelihoods(decoder, cache, cache.append(prompt), ids)))
+        probabilities = np.mean(scores, axis=0)
+        index = int(np.argmax(probabilities))
+        return Choice(options[index], index, tuple(float(p) for p in probabilities))
+
     def _check_budget(self, settings: Settings) -> None:
         if settings.max_tokens is not None and settings.max_tokens > self._reader.room:
             raise PromptError(f"max_tokens is {settings.max_tokens}; this package has room for {self._reader.room}")
@@ -133,13 +157,14 @@ class Clip:
         prompt: Float32,
         settings: Settings,
         draft: Sequence[int],
+        asked: Question,
         started: float,
     ) -> Generator[Piece, None, Answer]:
         answers: list[WindowAnswer] = []
         prefill = first_token = decode = 0.0
         for number, window in enumerate(windows):
             begun = time.perf_counter()
-            cache = window.prefix(self._reader)
+            cache = window.prefix(self._reader, asked)
             logits = cache.append(prompt)
             ready = time.perf_counter()
             answers.append((yield from self._window(number, window, cache, logits, settings, draft, started)))

@@ -9,6 +9,7 @@ from typing import ParamSpec, Self, TypeVar
 
 from alm.answers import Answer, Piece
 from alm.errors import AlmError
+from alm.turns import Question, Stopped
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -17,44 +18,50 @@ T = TypeVar("T")
 class AnswerStream(Iterator[Piece]):
     """Pieces of an answer as they are generated.
 
-    `close()`, also from another thread, cancels: the token under way is finished and no other is begun.
+    `close()`, also from another thread, cancels: the token under way is finished and no other is begun. Between
+    two pieces nothing is held but memory. The first piece raises BusyError when as many questions as may wait do;
+    it can be taken later then. Later pieces are never refused.
     """
 
-    def __init__(self, pieces: Generator[Piece, None, Answer]) -> None:
+    def __init__(self, pieces: Generator[Piece, None, Answer], question: Question) -> None:
         self._pieces = pieces
+        self._question = question
         self._answer: Answer | None = None
-        self._closed = threading.Event()
         # A generator must not be entered twice at once; close() may come while another thread is inside.
         self._inside = threading.Lock()
 
     def __next__(self) -> Piece:
         with self._inside:
-            if self._closed.is_set():
+            if self._question.stopped:
                 self._pieces.close()
                 raise StopIteration
             try:
-                return next(self._pieces)
+                with self._question:
+                    return next(self._pieces)
             except StopIteration as end:
                 self._answer = self._answer or end.value
                 raise
+            except Stopped:
+                raise StopIteration from None
 
     @property
     def answer(self) -> Answer:
         """The whole answer, once every piece has been taken. AlmError before that and after a cancel."""
         if self._answer is None:
-            state = "was cancelled" if self._closed.is_set() else "has pieces left"
+            state = "was cancelled" if self._question.stopped else "has pieces left"
             raise AlmError(f"the answer is not complete: the stream {state}; take all pieces first")
         return self._answer
 
     def finish(self) -> Answer:
         """Take the pieces that are left and return the whole answer."""
-        for _ in self:
-            pass
+        with self._question:
+            for _ in self:
+                pass
         return self.answer
 
     def close(self) -> None:
         """Cancel. Closing twice, or after the last piece, is fine."""
-        self._closed.set()
+        self._question.stop()
         if self._inside.acquire(blocking=False):
             try:
                 self._pieces.close()

@@ -40,7 +40,9 @@ class Turns:
         self._inside = 0
 
     def question(self) -> Question:
-        """A question that is about to be asked; entering it is refused when too many wait."""
+        """A question that is about to be asked. BusyError when too many wait, here and when it is entered."""
+        with self._mutex:
+            self._check_room()
         return Question(self)
 
     @contextmanager
@@ -53,6 +55,13 @@ class Turns:
             yield
         finally:
             self._give_up(ticket)
+
+    def _check_room(self) -> None:
+        if self._inside > self.waiting:
+            raise BusyError(
+                f"{self._inside} questions are being answered, and waiting={self.waiting} lets no more wait; "
+                "ask again when one is done, or load the model with a larger number for waiting"
+            )
 
     def _take(self, ticket: _Ticket) -> None:
         with self._mutex:
@@ -79,11 +88,8 @@ class Turns:
     def _enter(self, question: Question) -> None:
         with self._mutex:
             if not question.depth:
-                if not question.begun and self._inside > self.waiting:
-                    raise BusyError(
-                        f"{self._inside} questions are being answered, and waiting={self.waiting} lets no more wait; "
-                        "ask again when one is done, or load the model with a larger number for waiting"
-                    )
+                if not question.begun:
+                    self._check_room()
                 self._inside += 1
             question.begun = True
             question.depth += 1
