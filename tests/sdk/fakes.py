@@ -17,6 +17,7 @@ from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
+from alm.audio.log_mel import mel_filter_bank
 from alm.errors import EngineError
 from alm.package import (
     Component,
@@ -36,6 +37,7 @@ from alm.package.safetensors import write_tensors
 RATE, SAMPLES = 8000, 800
 MELS, FRAMES, LATENT, WIDTH, AUDIO_TOKENS, PROMPT_TOKENS, ROOM = 4, 10, 5, 16, 3, 48, 60
 STOP = 0
+FRONTEND = Frontend(sample_rate=RATE, samples=SAMPLES, n_fft=64, hop=80, mels=MELS, fmin=50.0, fmax=4000.0)
 PREFIX = 2 * (AUDIO_TOKENS + 1)
 TOLERANCES = {"log_mel": 1e-4, "latent": 1e-4, "audio_tokens": 1e-4, "logits": 1e-4}
 
@@ -76,7 +78,7 @@ def manifest(**changes: object) -> Manifest:
         "weights": WeightsInfo(source="random", sha256="0" * 64, licence="CC0-1.0", attribution="nobody"),
         "target": "x86_64",
         "scheme": "fp32",
-        "frontend": Frontend(sample_rate=RATE, samples=SAMPLES, n_fft=64, hop=80, mels=MELS, fmin=50.0, fmax=4000.0),
+        "frontend": FRONTEND,
         "prompt": PromptLayout(
             audio_tokens=AUDIO_TOKENS,
             separator_id=STOP,
@@ -112,10 +114,20 @@ def weights(seed: int = 0) -> dict[str, np.ndarray]:
         "value": (WIDTH, WIDTH),
         "head": (WIDTH, VOCABULARY),
     }
-    return {
+    drawn = {
         name: (random.standard_normal(shape) / np.sqrt(shape[0]) * 3).astype(np.float32)
         for name, shape in shapes.items()
     }
+    return {**drawn, "mel_filter_bank": stored_bank(mel_filter_bank(FRONTEND))}
+
+
+def stored_bank(bank: np.ndarray) -> np.ndarray:
+    """The filter bank in the order in which an exported encoder keeps its rows (see `alm.audio.log_mel`)."""
+    first = 1 << (FRONTEND.n_fft.bit_length() // 2)
+    rows = -(-len(bank) // first)
+    padded = np.zeros((rows * first, MELS), np.float32)
+    padded[: len(bank)] = bank
+    return padded.reshape(rows, first, MELS).transpose(1, 0, 2).reshape(-1, MELS)
 
 
 class FakeGraph:

@@ -18,16 +18,23 @@ import numpy as np
 
 from alm.answers import Answer
 from alm.audio import Source, Window, WindowPolicy, compat_window, stream_windows
+from alm.audio.log_mel import package_bank
 from alm.audio_tokens import AudioTokens
 from alm.clip_cache import CACHE_BYTES, ClipCache, sound_hash
 from alm.engines import Engine, load_engine
 from alm.engines.base import Array, Float32, Graph
 from alm.errors import AlmError, AudioError, EngineError, PackageError
-from alm.generation import GenerationOptions
+from alm.generation import GenerationOptions, Settings
+from alm.listening.blocks import LiveSource
+from alm.listening.gate import GateSettings
+from alm.listening.sources import open_source
+from alm.listening.watch import WatchStream
+from alm.listening.windows import SoundWindow, Windower
 from alm.package import Manifest, Package
 from alm.prefix import HeardWindow, KeptPrefix, Reader, Slots
 from alm.prompt import PromptTokenizer
 from alm.session import Clip
+from alm.streaming import AnswerStream
 from alm.turns import WAITING, Turns
 
 Progress = Callable[[float], None]
@@ -37,6 +44,9 @@ COMPONENTS = ("audio_encoder", "token_embedding", "decoder")
 # A kept prefix takes 12 MB at full size. Four windows are 40 s of sound; past that
 # a prefix is run again for each question, so that memory does not grow with the recording.
 KEPT_PREFIXES = 4
+
+DEFAULT_GATE = GateSettings()
+"""Lets through whatever stands out from the background."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +166,47 @@ class Mellow:
         with self.listen(a, b, window=window, compat=compat) as clip:
             return clip.ask(question, truncate=truncate, **options)
 
+    def watch(
+        self,
+        source: Source | LiveSource,
+        prompt: str,
+        *,
+        gate: GateSettings | None = DEFAULT_GATE,
+        truncate: bool = False,
+        **options: Unpack[GenerationOptions],
+    ) -> WatchStream:
+        """Listen until the sound ends, and say what is heard: an iterator and async iterator of events.
+
+        A source is an `alm.Microphone`, another live source, or anything that `listen` takes. Only what the gate
+        lets through is asked about, `gate=None` asks about everything; a sound longer than a window is heard in
+        windows that overlap by a fifth. An event is given out when its sound is over (the gate closes after the
+        quiet of its `hang_over_seconds`) or the description changes, and after a minute at the latest. Each
+        description is the draft of the next. See WatchStream for threads, closing and what happens when the model is
+        slower than the sound.
+
+        Raises AudioError when the source cannot be opened, PromptError and AlmError for a wrong prompt or option.
+        """
+        reader = self.reader
+        reader.tokenizer.prompt(prompt, truncate=truncate)
+        Settings(**options)
+        opened = open_source(source)
+
+        def ask(window: SoundWindow, draft: str) -> AnswerStream:
+            started = time.perf_counter()
+            tokens = self._tokens(window.samples)
+            # One question is asked, so its prefix is not kept; nor is sound that will not come again kept in the cache.
+            heard = HeardWindow(window.start, window.end, (tokens, tokens), None)
+            clip = Clip([heard], reader, time.perf_counter() - started)
+            drafted: GenerationOptions = {**options, "draft": draft or options.get("draft", "")}
+            return clip.stream(prompt, truncate=truncate, **drafted)
+
+        try:
+            bank = None if gate is None else package_bank(self._package)
+            return WatchStream(opened, Windower(self.info.frontend, opened.sample_rate, gate, bank), ask)
+        except BaseException:
+            opened.close()
+            raise
+
     def encode(self, samples: Float32, outputs: tuple[str, ...] = ("audio_tokens",)) -> dict[str, Array]:
         """Run the audio encoder on one clip (frontend.samples,) of float32 in [-1, 1].
 
@@ -218,12 +269,14 @@ class Mellow:
         return HeardWindow(one.start_s, one.end_s, prefix.slots, prefix.cache)
 
     def _slots(self, one: Window, two: Window, sounds: tuple[bytes, bytes]) -> Slots:
-        first = self._cache.get(sounds[:1], lambda: self._tokens(one))
+        first = self._cache.get(sounds[:1], lambda: self._tokens(one.samples))
         # Equal sound gives equal tokens, and one pass is half of all encoder time.
-        return first, first if sounds[0] == sounds[1] else self._cache.get(sounds[1:], lambda: self._tokens(two))
+        return first, first if sounds[0] == sounds[1] else self._cache.get(
+            sounds[1:], lambda: self._tokens(two.samples)
+        )
 
-    def _tokens(self, window: Window) -> AudioTokens:
-        return AudioTokens.of(self.encode(window.samples)["audio_tokens"])
+    def _tokens(self, samples: Float32) -> AudioTokens:
+        return AudioTokens.of(self.encode(samples)["audio_tokens"])
 
     def _prefix(self, slots: Slots) -> KeptPrefix:
         return KeptPrefix(slots, self.reader.run_prefix(slots))
