@@ -41,6 +41,8 @@ class Package:
         self._records = records
         self._map: mmap.mmap | None = mapped
         self._identity = identity
+        self.fingerprint = hashlib.sha256(self.view(MANIFEST)).hexdigest()
+        """SHA-256 of the manifest, which states that of every entry: packages that share it are equal."""
 
     @classmethod
     def open(cls, path: str | Path, verify: bool = True) -> Package:

@@ -61,13 +61,7 @@ class TensorSlot:
 def read_slots(data: memoryview | bytes) -> dict[str, TensorSlot]:
     """The place of every tensor; raises PackageError unless they fill the data exactly, without overlap."""
     total = len(data)
-    length = int.from_bytes(bytes(data[:8]), "little")
-    if total < 8 or length > min(MAX_HEADER, total - 8):
-        raise PackageError(f"safetensors: the header of {length} bytes does not fit in {total} bytes")
-    header = parse_json(bytes(data[8 : 8 + length]), "safetensors header")
-    if not isinstance(header, dict):
-        raise PackageError(f"safetensors header: found {found(header)}, expected an object")
-    start = 8 + length
+    header, start = _header(data)
     slots = {name: _slot(name, entry, start) for name, entry in header.items() if name != METADATA}
     position = start
     for name, slot in sorted(slots.items(), key=lambda item: (item[1].offset, item[1].size)):
@@ -91,6 +85,14 @@ def read_tensors(data: memoryview | bytes) -> dict[str, NDArray[Any]]:
         else np.empty(slot.shape, slot.dtype)
         for name, slot in read_slots(view).items()
     }
+
+
+def read_metadata(data: memoryview | bytes) -> dict[str, str]:
+    """The text that `write_tensors` was given beside the tensors; empty where there is none."""
+    metadata = _header(data)[0].get(METADATA, {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise PackageError(f"safetensors: found the metadata {found(metadata)}, expected an object of texts")
+    return metadata
 
 
 def write_tensors(
@@ -127,6 +129,18 @@ def write_tensors(
         file.write(little.reshape(-1).view(np.uint8).data)
     start = 8 + len(text)
     return {name: _slot(name, entry, start) for name, entry in header.items() if name != METADATA}
+
+
+def _header(data: memoryview | bytes) -> tuple[dict[str, Any], int]:
+    """The header, and the offset at which the tensors' bytes begin."""
+    total = len(data)
+    length = int.from_bytes(bytes(data[:8]), "little")
+    if total < 8 or length > min(MAX_HEADER, total - 8):
+        raise PackageError(f"safetensors: the header of {length} bytes does not fit in {total} bytes")
+    header = parse_json(bytes(data[8 : 8 + length]), "safetensors header")
+    if not isinstance(header, dict):
+        raise PackageError(f"safetensors header: found {found(header)}, expected an object")
+    return header, 8 + length
 
 
 def _slot(name: str, entry: Any, start: int) -> TensorSlot:
