@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from alm.answers import FinishReason
 from alm.detokenize import TextStream
-from alm.drafts import Continuation
+from alm.drafts import CLEAR, Continuation
 from alm.engines.base import Decoder, Float32, KVCache
 from alm.errors import EngineError, PromptError
 
@@ -99,13 +99,15 @@ class Generation:
         budget: int,
         decode: Callable[[Sequence[int]], str],
         draft: Sequence[int] = (),
+        clear: float = CLEAR,
     ) -> None:
         """`logits` (vocabulary,) are those of the cache's last position; at most `budget` tokens follow.
 
-        `draft` holds the ids of a guess at them, which sampling ignores.
+        `draft` holds the ids of a guess at them, which sampling ignores; `clear` as for `Continuation`.
         """
         # The last token is never run: nothing follows it, so it needs no position.
-        self._continuation = Continuation(decoder, cache, draft[: budget - 1] if settings.temperature == 0 else ())
+        draft = draft[: budget - 1] if settings.temperature == 0 else ()
+        self._continuation = Continuation(decoder, cache, draft, clear)
         self._logits = logits
         self._pick = sampler(settings)
         self._text = TextStream(decode, settings.stop)

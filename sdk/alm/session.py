@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Generator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -11,16 +12,18 @@ import numpy as np
 
 from alm.answers import Answer, Choice, Piece, Timing, WindowAnswer, answer_of
 from alm.choosing import log_likelihoods, options_prompt, softmax
+from alm.drafts import CLEAR, CLEAR_BY_SCHEME
 from alm.engines.base import Float32, KVCache
 from alm.errors import AlmError, PromptError
 from alm.generation import Generation, GenerationOptions, Settings
 from alm.prefix import HeardWindow, Reader
+from alm.saved import write_session
 from alm.streaming import AnswerStream, on_worker
 from alm.turns import Question
 
 
 class Clip:
-    """A recording (or a pair of recordings) that was listened to. Made by `model.listen`.
+    """A recording (or a pair of recordings) that was listened to. Made by `model.listen`, `fork` and `alm.restore`.
 
     Safe to use from several threads at once: each question works on its own fork of the kept KV prefix.
     A recording longer than the model's window is asked window by window; `Answer.windows` has each answer.
@@ -102,8 +105,21 @@ class Clip:
             finally:
                 asked.stop()
 
+    def fork(self) -> Clip:
+        """Another session of the same sound. It costs no memory of its own, and closing either leaves the other."""
+        return Clip(self._open(), self._reader, self._encode_seconds)
+
+    def save(self, path: str | Path, *, prefixes: bool = True) -> None:
+        """Write the session to a file that `alm.restore` reads; the recording is not in it, and not needed.
+
+        The file appears complete or not at all. `prefixes=False` leaves out the keys and values: the file is then
+        some hundred times smaller, and restoring it runs the kept prefixes once. Raises SessionError when the file
+        cannot be written.
+        """
+        write_session(path, self._open(), self._reader, prefixes)
+
     def close(self) -> None:
-        """Free the audio tokens and KV prefixes. Closing twice is fine."""
+        """Let go of the audio tokens and KV prefixes. Closing twice is fine."""
         self._windows = None
 
     def __enter__(self) -> Self:
@@ -195,6 +211,7 @@ class Clip:
             budget=min(settings.max_tokens or defaults.max_tokens, self._reader.room),
             decode=self._reader.tokenizer.text,
             draft=draft,
+            clear=CLEAR_BY_SCHEME.get(self._reader.package.manifest.components["decoder"].scheme, CLEAR),
         )
         pieces: list[Piece] = []
         for token, text in generation:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 
 from alm.audio.log_mel import LogMel, LogMelStream
+from alm.audio.resampling import StreamResampler
 from alm.audio.source import Samples
 from alm.audio.windows import tile
 from alm.listening.blocks import BLOCK_SECONDS, Block
@@ -95,12 +95,11 @@ class Windower:
         for start in range(0, len(block.samples), step):
             samples = block.samples[start : start + step]
             self._position += len(samples) / self._source_rate
-            yield from self._heard(self._resample(samples))
+            yield from self._heard(self._resampler.push(samples))
 
     def finish(self) -> Iterator[SoundWindow]:
         """The stream ends here: the windows that were still to come."""
-        if self._resampler is not None:
-            yield from self._heard(self._resampler.resample_chunk(np.empty(0, np.float32), last=True))
+        yield from self._heard(self._resampler.finish())
         if self._gate is None:
             if self._history.end > self._origin:
                 yield from self._closed(self._history.end)
@@ -112,8 +111,7 @@ class Windower:
         """Start to listen anew, with nothing known of the background."""
         self._origin = self._history.end
         """The sample with which the gate's first frame begins."""
-        same = self._source_rate == self._rate
-        self._resampler = None if same else soxr.ResampleStream(self._source_rate, self._rate, 1, dtype="float32")
+        self._resampler = StreamResampler(self._source_rate, self._rate)
         self._frames = LogMelStream(self._log_mel)
         hop = self._log_mel.frontend.hop
         self._gate = None if self._settings is None else ActivityGate(self._settings, self._rate / hop)
@@ -125,17 +123,11 @@ class Windower:
         self._lost += seconds
         self._position += seconds
         if seconds <= GAP_SECONDS:
-            yield from self._heard(self._resample(np.zeros(frames, np.float32)))
+            yield from self._heard(self._resampler.push(np.zeros(frames, np.float32)))
             return
         yield from self.finish()
         self._history.skip(round(self._position * self._rate) - self._history.end)
         self._begin()
-
-    def _resample(self, samples: Samples) -> Samples:
-        if self._resampler is None:
-            return samples
-        converted: Samples = self._resampler.resample_chunk(samples)
-        return converted
 
     def _heard(self, samples: Samples) -> Iterator[SoundWindow]:
         self._history.append(samples)
