@@ -49,7 +49,7 @@ class GateSettings:
     pre_roll_seconds: float = 0.5
     """Sound before the first sign of activity that belongs to it."""
     memory_seconds: float = 10.0
-    """The past that floors come from. A new steady level is activity for about two thirds of it, then floor."""
+    """The past that floors come from. A new steady level is activity for six tenths of it, then floor."""
 
     def __post_init__(self) -> None:
         for name, (low, high) in LIMITS.items():
