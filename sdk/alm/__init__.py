@@ -10,6 +10,8 @@ Importing this loads numpy and nothing heavier; `load` brings in the engine that
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from alm.answers import Answer, Choice, Piece, Timing, WindowAnswer
 from alm.errors import (
     AlmError,
@@ -25,9 +27,14 @@ from alm.errors import (
     QualityError,
     SessionError,
 )
-from alm.loading import load
+from alm.loading import load, restore
 from alm.session import Clip
 from alm.streaming import AnswerStream
+
+if TYPE_CHECKING:
+    from alm.listening.events import Event
+    from alm.listening.gate import GateSettings
+    from alm.listening.microphone import Microphone
 
 __all__ = [
     "AlmError",
@@ -40,7 +47,10 @@ __all__ = [
     "Clip",
     "DependencyError",
     "EngineError",
+    "Event",
     "ExportError",
+    "GateSettings",
+    "Microphone",
     "PackageError",
     "ParityError",
     "Piece",
@@ -50,4 +60,20 @@ __all__ = [
     "Timing",
     "WindowAnswer",
     "load",
+    "restore",
 ]
+
+LISTENING = {
+    "Event": "alm.listening.events",
+    "GateSettings": "alm.listening.gate",
+    "Microphone": "alm.listening.microphone",
+}
+"""What brings in the resampler and more, so it is imported when asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in LISTENING:
+        raise AttributeError(f"module 'alm' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(LISTENING[name]), name)

@@ -29,7 +29,7 @@ class AudioTokens:
         # Compared as bits, so that what comes back is the same to the last of them, NaN and -0 included.
         bits = np.ascontiguousarray(tokens, np.float32).view(np.uint32)
         starts = np.flatnonzero(np.append(True, (bits[1:] != bits[:-1]).any(axis=1)))
-        return cls(tokens[starts], np.diff(starts, append=len(tokens)))
+        return cls(tokens[starts], np.diff(starts, append=len(tokens)).astype(np.int64))
 
     def expand(self) -> Float32:
         """All audio tokens (audio_tokens, width), as the decoder reads them."""

@@ -1,12 +1,15 @@
-"""From a package file to a model."""
+"""From a package file to a model, and from a saved session to a clip."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alm.clip_cache import CACHE_BYTES
 from alm.errors import PackageError
+from alm.saved import read_session
+from alm.session import Clip
 from alm.turns import WAITING
 
 if TYPE_CHECKING:
@@ -48,3 +51,13 @@ def load(
     except BaseException:
         package.close()
         raise
+
+
+def restore(path: str | Path, model: Mellow) -> Clip:
+    """The session that `Clip.save` wrote, ready for questions, without the recording and without the audio encoder.
+
+    Its answers are those of the session that was saved. Raises SessionError for a file that is damaged, of another
+    schema, or made with another package than the model's: the message names both.
+    """
+    reader, started = model.reader, time.perf_counter()
+    return Clip(read_session(path, reader), reader, time.perf_counter() - started)

@@ -12,7 +12,8 @@ from fakes import AUDIO_TOKENS, PREFIX, PROMPT_TOKENS, RATE, SAMPLES, ids_of, no
 
 import alm
 from alm.errors import AlmError, AudioError
-from alm.models.mellow import KEPT_PREFIXES, Mellow
+from alm.models.mellow import Mellow
+from alm.prefix import KEPT_PREFIXES
 
 QUESTIONS = ["what is it?", "how many?", "is it loud?", "where?"]
 

@@ -31,7 +31,7 @@ from alm.listening.sources import open_source
 from alm.listening.watch import WatchStream
 from alm.listening.windows import SoundWindow, Windower
 from alm.package import Manifest, Package
-from alm.prefix import HeardWindow, KeptPrefix, Reader, Slots
+from alm.prefix import KEPT_PREFIXES, HeardWindow, KeptPrefix, Reader, Slots
 from alm.prompt import PromptTokenizer
 from alm.session import Clip
 from alm.streaming import AnswerStream
@@ -40,10 +40,6 @@ from alm.turns import WAITING, Turns
 Progress = Callable[[float], None]
 
 COMPONENTS = ("audio_encoder", "token_embedding", "decoder")
-
-# A kept prefix takes 12 MB at full size. Four windows are 40 s of sound; past that
-# a prefix is run again for each question, so that memory does not grow with the recording.
-KEPT_PREFIXES = 4
 
 DEFAULT_GATE = GateSettings()
 """Lets through whatever stands out from the background."""
