@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from alm.commands import asking, choosing, doctor, inspecting, verifying
+from alm.commands import asking, choosing, doctor, inspecting, verifying, watching
 from alm.commands.ending import run
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
 app.command("ask")(asking.ask)
 app.command("compare")(asking.compare)
 app.command("choose")(choosing.choose)
+app.command("watch")(watching.watch)
 app.command("inspect")(inspecting.inspect)
 app.command("verify")(verifying.verify)
 app.command("doctor")(doctor.doctor)

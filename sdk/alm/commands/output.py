@@ -20,6 +20,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, default=_plain, indent=2, allow_nan=False))
 
 
+def print_json_line(value: Any) -> None:
+    """Print a value as JSON on a line of its own, at once."""
+    print(json.dumps(value, default=_plain, allow_nan=False), flush=True)
+
+
 def print_rows(rows: Sequence[tuple[str, ...]], header: tuple[str, ...] = ()) -> None:
     """Print a table; its cells are shown as they are, without markup."""
     from rich import box
