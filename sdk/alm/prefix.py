@@ -23,6 +23,11 @@ Slots = tuple[AudioTokens, AudioTokens]
 """The audio tokens of both slots; the same object twice for one clip."""
 
 
+def expanded(slots: Slots) -> tuple[Float32, Float32]:
+    """The rows (audio_tokens, width) of both slots as the decoder reads them."""
+    return slots[0].expand(), slots[1].expand()
+
+
 @dataclass(frozen=True)
 class Reader:
     """The language side of a model: what turns a prefix and a question into text."""
@@ -42,12 +47,11 @@ class Reader:
     turns: Turns
     """Who may run on the engine."""
 
-    def run_prefix(self, slots: Slots, question: Question | None = None) -> KVCache:
-        """A new cache that holds the prefix of two audio slots, run in a turn of its own."""
+    def run_prefix(self, audio: tuple[Float32, Float32], question: Question | None = None) -> KVCache:
+        """A new cache that holds the prefix of two slots of audio tokens (audio_tokens, width), run in a turn."""
         cache = self.decoder.new_cache()
-        first, second = (tokens.expand() for tokens in slots)
         with self.turns.turn(question):
-            cache.append(np.concatenate([first, self.separator, second, self.separator]))
+            cache.append(np.concatenate([audio[0], self.separator, audio[1], self.separator]))
         return cache
 
 
@@ -81,5 +85,5 @@ class HeardWindow:
 
     def prefix(self, reader: Reader, question: Question | None = None) -> KVCache:
         """A cache of the caller's own that holds the prefix; its runs take turns, and stop with `question`."""
-        cache = reader.run_prefix(self.slots, question) if self.kept is None else self.kept.fork()
+        cache = reader.run_prefix(expanded(self.slots), question) if self.kept is None else self.kept.fork()
         return TurnCache(cache, reader.turns, question)

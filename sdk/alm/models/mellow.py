@@ -31,7 +31,7 @@ from alm.listening.sources import open_source
 from alm.listening.watch import WatchStream
 from alm.listening.windows import SoundWindow, Windower
 from alm.package import Manifest, Package
-from alm.prefix import KEPT_PREFIXES, HeardWindow, KeptPrefix, Reader, Slots
+from alm.prefix import HeardWindow, KEPT_PREFIXES, KeptPrefix, Reader, Slots, expanded
 from alm.prompt import PromptTokenizer
 from alm.session import Clip
 from alm.streaming import AnswerStream
@@ -275,7 +275,7 @@ class Mellow:
         return AudioTokens.of(self.encode(samples)["audio_tokens"])
 
     def _prefix(self, slots: Slots) -> KeptPrefix:
-        return KeptPrefix(slots, self.reader.run_prefix(slots))
+        return KeptPrefix(slots, self.reader.run_prefix(expanded(slots)))
 
 
 def _engines(manifest: Manifest, asked: str | None, threads: int | None) -> dict[str, Engine]:
