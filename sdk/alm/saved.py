@@ -27,7 +27,7 @@ from alm.package.atomic import atomic_write
 from alm.package.manifest import Manifest, Sha256
 from alm.package.safetensors import read_metadata, read_tensors, write_tensors
 from alm.package.schema import Between, decode, found, parse_json
-from alm.prefix import KEPT_PREFIXES, HeardWindow, Reader
+from alm.prefix import KEPT_PREFIXES, HeardWindow, Reader, expanded
 
 SCHEMA = 1
 """The layout that this version writes and reads."""
@@ -158,7 +158,7 @@ def _windows(description: Description, tensors: Mapping[str, Array], reader: Rea
         if cache is not None:
             kept: KVCache | None = _prefix(cache, reader)
         else:
-            kept = reader.run_prefix(slots) if index < KEPT_PREFIXES else None
+            kept = reader.run_prefix(expanded(slots)) if index < KEPT_PREFIXES else None
         heard.append(HeardWindow(window.start, window.end, slots, kept))
     return tuple(heard)
 

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alm.audio_tokens import AudioTokens
 from alm.engines.base import Array, Float32, KVCache
 from alm.errors import PackageError, ParityError
 from alm.loading import load
@@ -139,7 +138,7 @@ def _compute(model: Mellow, golden: dict[str, Array]) -> Iterator[tuple[str, Arr
     heard = [model.encode(samples, ENCODER_STAGES) for samples in golden["audio"].astype(np.float32)]
     for stage in ENCODER_STAGES:
         yield stage, np.stack([outputs[stage] for outputs in heard])
-    tokens = [AudioTokens.of(outputs["audio_tokens"]) for outputs in heard]
+    tokens = [outputs["audio_tokens"] for outputs in heard]
     reader = model.reader
     cache = reader.run_prefix((tokens[0], tokens[-1]))
     logits = cache.append(reader.decoder.embed(golden["prompt_ids"].astype(np.int64)))

@@ -31,7 +31,7 @@ from alm.listening.sources import open_source
 from alm.listening.watch import WatchStream
 from alm.listening.windows import SoundWindow, Windower
 from alm.package import Manifest, Package
-from alm.prefix import HeardWindow, KEPT_PREFIXES, KeptPrefix, Reader, Slots, expanded
+from alm.prefix import KEPT_PREFIXES, HeardWindow, KeptPrefix, Reader, Slots, expanded
 from alm.prompt import PromptTokenizer
 from alm.session import Clip
 from alm.streaming import AnswerStream
