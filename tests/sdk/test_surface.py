@@ -49,6 +49,7 @@ def test_everything_promised_is_there() -> None:
         (alm.load, ["path", "engine", "threads", "verify", "cache_bytes", "waiting"]),
         (Mellow.listen, ["self", "a", "b", "window", "compat", "progress"]),
         (Mellow.compare, ["self", "a", "b", "question", "window", "compat", "truncate", "options"]),
+        (Mellow.watch, ["self", "source", "prompt", "gate", "truncate", "options"]),
         (alm.Clip.ask, ["self", "question", "truncate", "options"]),
         (alm.Clip.stream, ["self", "question", "truncate", "options"]),
         (alm.Clip.choose, ["self", "question", "options"]),
