@@ -267,9 +267,9 @@ class Mellow:
     def _slots(self, one: Window, two: Window, sounds: tuple[bytes, bytes]) -> Slots:
         first = self._cache.get(sounds[:1], lambda: self._tokens(one.samples))
         # Equal sound gives equal tokens, and one pass is half of all encoder time.
-        return first, first if sounds[0] == sounds[1] else self._cache.get(
-            sounds[1:], lambda: self._tokens(two.samples)
-        )
+        if sounds[0] == sounds[1]:
+            return first, first
+        return first, self._cache.get(sounds[1:], lambda: self._tokens(two.samples))
 
     def _tokens(self, samples: Float32) -> AudioTokens:
         return AudioTokens.of(self.encode(samples)["audio_tokens"])
