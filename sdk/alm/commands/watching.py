@@ -77,7 +77,7 @@ def watch(
                 else:
                     print(_line(event), flush=True)
     if cut := getattr(sound, "cut_bytes", 0):
-        print(f"alm: {cut} bytes at the end made no whole frame and were dropped; look at --format", file=sys.stderr)
+        print(f"alm: the input ended within a frame, whose bytes ({cut}) were dropped", file=sys.stderr)
 
 
 def _source(path: str | None, device: str | None, rate: int | None, channels: int, format: str) -> LiveSource:
