@@ -26,6 +26,10 @@ CLEAR_BY_SCHEME = {"int8": 0.75, "uint8": 0.75}
 CHUNK = 16
 """Tokens of a draft run at a time: the price of three single steps, so a draft that fails costs little."""
 
+WORTH = 4
+"""Tokens of a draft that must hold to be kept as they were computed. Fewer are run again at once, which costs less
+than having to run the whole answer again at a later choice that is not clear, as one in twenty is not."""
+
 
 class Continuation:
     """The logits along an answer that continues the sequence in a cache, as greedy decoding needs them."""
@@ -50,6 +54,8 @@ class Continuation:
         if place < len(self._draft) and token == self._draft[place]:
             logits = self._drafted(place)
         else:
+            if place < WORTH and not self._exact:
+                return self._again()
             self._drop_draft()
             self._cache.rewind(self._start + place)
             logits = self._step(token)
