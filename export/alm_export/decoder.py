@@ -89,8 +89,10 @@ def _attention(graph, normed, past, tables, layer: Layer, name, config, scheme) 
 
 
 def _gated_mlp(graph: GraphBuilder, normed: str, layer: Layer, name: str, scheme: str) -> str:
-    gate = graph.linear(normed, _array(layer.mlp.gate_proj.weight), scheme, f"{name}.gate")
-    up = graph.linear(normed, _array(layer.mlp.up_proj.weight), scheme, f"{name}.up")
+    # Gate and up read the same rows, so one product of both is quantized and started once.
+    packed = np.concatenate([_array(layer.mlp.gate_proj.weight), _array(layer.mlp.up_proj.weight)])
+    both = graph.linear(normed, packed, scheme, f"{name}.gate_up")
+    gate, up = graph.op("Split", both, outputs=2, axis=-1, num_outputs=2)
     activated = graph.op("QuickGelu", gate, domain=MICROSOFT, alpha=1.0)  # alpha 1 is SiLU
     product = graph.op("Mul", activated, up)
     return graph.linear(product, _array(layer.mlp.down_proj.weight), scheme, f"{name}.down")

@@ -69,7 +69,7 @@ def test_an_altered_weight_shows_first_where_it_is_used(tmp_path: Path, tiny_pac
     [
         ("stage1.block1.fc1.int8", "audio_encoder", "latent"),
         ("projection.linear1.int8", "audio_encoder", "audio_tokens"),
-        ("layer1.gate.packed", "decoder", "logits"),
+        ("layer1.gate_up.packed", "decoder", "logits"),
         ("head.scales", "token_embedding", "logits"),
     ],
 )
