@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,16 @@ def one_thread() -> Iterator[None]:
     """PyTorch and engines use one thread each while a module's tests run."""
     with single_thread():
         yield
+
+
+@pytest.fixture(scope="session")
+def reference_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make demo` exports: the weights that ship, for arm64 at int4."""
+    folder = tmp_path_factory.mktemp("reference")
+    program = "from alm_export.commands import main; main()"
+    words = [sys.executable, "-c", program, "mellow", "--target", "arm64", "--int4"]
+    subprocess.run(words, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    return folder / "mellow-arm64-int4.alm"
 
 
 @pytest.fixture(scope="session")
