@@ -2,20 +2,21 @@
 
     python -m alm_bench.mellow_speed [--package mellow-random.alm] [--rounds 3] [--threads 2]
 
-Every measurement is a fresh process; the two sides take turns, and medians are compared. The authors' way is
-PyTorch float32, both clips encoded, no KV cache, logits of all positions at every step. Weights are random in
-the official shapes, so speed and memory are the only things this says. Run it on an otherwise idle machine.
+Every measurement is a fresh process; the sides take turns, and medians are compared. The authors' way is PyTorch
+float32, both clips encoded, no KV cache, logits of all positions at every step. Where llama-cpp-python is installed
+(`pip install 'alm-edge[gguf]'`), llama.cpp runs the same decoder as Q4_0. Weights are random in the official shapes,
+so speed and memory are the only things this says. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -23,53 +24,55 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from alm_bench.machine import machine
+
 TOKENS = 24
-LLAMA_Q4_0 = {1: 77.6, 2: 106.0}
-"""Tokens per second of llama.cpp Q4_0 by threads, on the machine of the recorded baseline."""
-FLOAT_DECODE = {1: 38.9, 2: 46.9}
-"""Tokens per second of the float32 decoder on that machine: the probe that scales its figures to this one."""
+Runs = dict[str, list[dict[str, float]]]
+"""By side, what each of its processes measured."""
 
 
 def main(
     package: Annotated[Path | None, typer.Option(exists=True, help="Full-size int4 package.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each side.")] = 3,
-    threads: Annotated[int, typer.Option(min=1, max=2, help="Compute threads of both sides.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="Compute threads of every side.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print every run as JSON.")] = False,
 ) -> None:
     """Compare a package with the authors' way, in turn, and print ratios."""
     with tempfile.TemporaryDirectory() as folder:
-        package = package or _export("int4", Path(folder))
+        package = package or _export(Path(folder))
         sides = {
             "authors": ["alm_bench.mellow_runs", "authors"],
             "package": ["alm_bench.mellow_runs", "package", str(package)],
-            "float": ["alm_bench.mellow_runs", "package", str(_export("fp32", Path(folder)))],
         }
-        runs: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+        if find_spec("llama_cpp"):
+            sides["llama.cpp"] = ["alm_bench.mellow_runs", "llama_cpp", str(_export_gguf(Path(folder)))]
+        runs: Runs = {side: [] for side in sides}
         for _ in range(rounds):
             for side, arguments in sides.items():
                 runs[side].append(_run(arguments, threads))
     if as_json:
-        print(json.dumps({"machine": _machine(), "threads": threads, "runs": runs}, indent=1))
+        print(json.dumps({"machine": machine(), "threads": threads, "runs": runs}, indent=1))
     else:
         _print(runs, threads, rounds)
 
 
-def _export(precision: str, folder: Path) -> Path:
-    path = folder / f"mellow-random-{precision}.alm"
-    arguments = [
-        "mellow",
-        "--weights",
-        "random",
-        f"--{precision}",
-        "--target",
-        "x86_64",
-        "--output",
-        str(path),
-        "--json",
-    ]
+def _export(folder: Path) -> Path:
+    path = folder / "mellow-random-int4.alm"
+    options = ["--weights", "random", "--int4", "--target", "x86_64", "--output", str(path), "--json"]
     code = "from alm_export.commands import main; main()"
-    subprocess.run([sys.executable, "-c", code, *arguments], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-c", code, "mellow", *options], check=True, stdout=subprocess.DEVNULL)
     return path
+
+
+def _export_gguf(folder: Path) -> Path:
+    from alm_export.llama_gguf import quantize_gguf, write_gguf
+    from alm_train.checkpoints.weights import load_weights
+
+    weights = load_weights("random")
+    language = weights.model.caption_decoder.lm
+    write_gguf(folder / "f32.gguf", language, weights.tokenizer, name=weights.name, stop_id=0)
+    quantize_gguf(folder / "f32.gguf", folder / "q4_0.gguf", "q4_0")
+    return folder / "q4_0.gguf"
 
 
 def _run(arguments: list[str], threads: int) -> dict[str, float]:
@@ -80,18 +83,15 @@ def _run(arguments: list[str], threads: int) -> dict[str, float]:
     return result
 
 
-def _machine() -> str:
-    model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
-    return f"{platform.machine()}, {model.partition(':')[2].strip() or 'unknown processor'}, {os.cpu_count()} cores"
-
-
-def _print(runs: dict[str, list[dict[str, float]]], threads: int, rounds: int) -> None:
+def _print(runs: Runs, threads: int, rounds: int) -> None:
     median = {
         side: {key: statistics.median(run[key] for run in results) for key in results[0]}
         for side, results in runs.items()
     }
-    ours, theirs = median["package"], median["authors"]
-    llama = LLAMA_Q4_0[threads] * median["float"]["decode_rate"] / FLOAT_DECODE[threads]
+    ours, theirs, llama = median["package"], median["authors"], median.get("llama.cpp")
+    against_llama = "llama.cpp is not installed"
+    if llama:
+        against_llama = f"{ours['decode_rate'] / llama['decode_rate']:.2f}x llama.cpp Q4_0's {llama['decode_rate']:.0f}"
     rows = [
         (f"two clips and {TOKENS} tokens", f"{ours['answer_s']:.2f} s", f"{theirs['answer_s']:.2f} s",
          f"{theirs['answer_s'] / ours['answer_s']:.1f}x faster"),
@@ -100,7 +100,7 @@ def _print(runs: dict[str, list[dict[str, float]]], threads: int, rounds: int) -
         ("next question, to its first token", f"{ours['next_first_s']:.2f} s", "",
          f"{ours['next_first_s'] / ours['first_s']:.2f} of the first question's"),
         ("tokens per second", f"{ours['decode_rate']:.0f}", f"{theirs['decode_rate']:.2f}",
-         f"{ours['decode_rate'] / llama:.2f}x llama.cpp Q4_0 (its recorded rate, scaled by float32 decoding)"),
+         against_llama),
         ("load", f"{ours['load_s']:.2f} s", f"{theirs['load_s']:.2f} s", ""),
     ]  # fmt: skip
     table = Table(
@@ -110,7 +110,7 @@ def _print(runs: dict[str, list[dict[str, float]]], threads: int, rounds: int) -
         table.add_row(*row)
     console = Console(width=140)
     console.print(table)
-    console.print(f"{_machine()}; medians of {rounds}", highlight=False)
+    console.print(f"{machine()}; medians of {rounds}", highlight=False)
 
 
 if __name__ == "__main__":
