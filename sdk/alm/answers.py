@@ -27,9 +27,9 @@ class Timing:
     """Where the seconds of one answer went, summed over its windows."""
 
     encode: float
-    """Spent once, in `listen`: audio decoding, audio encoder and audio prefix; shared by all questions."""
+    """Spent once, in `listen` (audio decoding, encoder and audio prefix) or `alm.restore`; all questions share it."""
     prefill: float
-    """Running the question (and any audio prefix that was not kept) through the decoder."""
+    """Running the question (and any audio prefix that was not kept) through the decoder, waits for a turn included."""
     first_token: float
     """From the question to the first generated token."""
     decode: float

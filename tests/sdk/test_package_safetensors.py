@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from alm.errors import PackageError
-from alm.package.safetensors import DTYPES, read_slots, read_tensors, write_tensors
+from alm.package.safetensors import DTYPES, read_metadata, read_slots, read_tensors, write_tensors
 
 
 def packed(tensors: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> bytes:
@@ -79,6 +79,22 @@ def test_layout_of_memory_does_not_matter() -> None:
 def test_element_types_without_a_code(dtype: Any) -> None:
     with pytest.raises(PackageError, match=r"'bad' is .*, expected one of F64, F32"):
         packed({"bad": np.zeros(2, dtype)})
+
+
+@given(
+    metadata=st.dictionaries(
+        st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"]))
+    )
+)
+def test_metadata_come_back(metadata: dict[str, str]) -> None:
+    assert read_metadata(packed({"a": np.zeros(3)}, metadata)) == metadata
+
+
+@pytest.mark.parametrize("metadata", [[], "text", 3, {"key": 3}, {"key": None}])
+def test_metadata_that_are_no_texts(metadata: object) -> None:
+    header = json.dumps({"__metadata__": metadata}).encode()
+    with pytest.raises(PackageError, match="expected an object of texts"):
+        read_metadata(len(header).to_bytes(8, "little") + header)
 
 
 def test_name_kept_for_metadata() -> None:

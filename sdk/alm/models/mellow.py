@@ -189,7 +189,9 @@ class Mellow:
 
         def ask(window: SoundWindow, draft: str) -> AnswerStream:
             started = time.perf_counter()
-            tokens = self._tokens(window.samples)
+            # Refused here, a question costs nothing; refused after it, it would cost an encoder pass each time.
+            with reader.turns.question():
+                tokens = self._tokens(window.samples)
             # One question is asked, so its prefix is not kept; nor is sound that will not come again kept in the cache.
             heard = HeardWindow(window.start, window.end, (tokens, tokens), None)
             clip = Clip([heard], reader, time.perf_counter() - started)
