@@ -36,6 +36,7 @@ from alm.errors import AlmError, AudioError
 from alm.listening.blocks import BLOCK_SECONDS, Block
 from alm.listening.events import Event
 from alm.listening.gate import GateSettings
+from alm.listening.memory import return_large_blocks
 from alm.listening.windows import Windower
 from alm.models.mellow import Mellow
 from alm_bench.machine import machine
@@ -134,6 +135,7 @@ def main(
     if not files:
         raise AudioError(f"{data} holds no recordings, expected files ending in {', '.join(sorted(ENDINGS))}")
     seconds = minutes * 60
+    return_large_blocks()
     with alm.load(package, threads=threads) as model:
         rate = model.info.frontend.sample_rate
         print(f"{machine()}\n{minutes:g} minutes of {len(files)} recordings from {data}, {rate} Hz", flush=True)
