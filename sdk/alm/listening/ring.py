@@ -57,7 +57,8 @@ class Ring:
         self.lost_frames = 0
         """How many frames were lost, for whatever reason, as far as the reader has come."""
         self._buffer = np.zeros((frames, channels), np.float32)
-        self._rate = sample_rate
+        self.sample_rate = sample_rate
+        self.channels = channels
         self._claimed = self._written = self._read = 0
         self._stamp = (0, time.monotonic())  # frames written, and when
         self._gaps: deque[_Gap] = deque()
@@ -77,7 +78,7 @@ class Ring:
         """Append `frames` (n, channels). `overflow`: some were lost before them, and the clock tells how many."""
         now, count, capacity = time.monotonic(), len(frames), len(self._buffer)
         if overflow or self._interrupted:
-            self._note_gap(now - count / self._rate, overflow)
+            self._note_gap(now - count / self.sample_rate, overflow)
         end = self._written + count
         self._claimed = end
         kept = frames[-capacity:]
@@ -117,7 +118,7 @@ class Ring:
     def _note_gap(self, resumed: float, overflow: bool) -> None:
         began = self._stamp[1]
         self._interrupted = False
-        self._gaps.append(_Gap(self._written, max(0, round((resumed - began) * self._rate)), began, overflow))
+        self._gaps.append(_Gap(self._written, max(0, round((resumed - began) * self.sample_rate)), began, overflow))
         self._wake()
 
     def _wake(self) -> None:
@@ -141,7 +142,7 @@ class Ring:
         self._read += count
         lost, self._lost = self._lost, 0
         position, moment = (gap.position, gap.began) if gap else stamp
-        return Taken(frames, lost, moment - (position - first) / self._rate)
+        return Taken(frames, lost, moment - (position - first) / self.sample_rate)
 
     def _copied(self, start: int, count: int) -> Samples:
         place = start % len(self._buffer)
