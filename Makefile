@@ -4,6 +4,7 @@
 #   make test    style, types and the whole test suite
 #   make lint    style and types only
 #   make test-arm64   the device install and the demo's package on emulated Arm processors (Debian 12 on x86-64, root)
+#   make test-mic     the microphone through PortAudio, against a paced fake device (Debian 12, root)
 #   make clean   remove .venv, caches and the demo's package
 #
 # PYTHON=/path/to/python3 names another interpreter, TORCH_INDEX=URL another place for PyTorch.
@@ -18,7 +19,7 @@ PIP := $(BIN)/python -m pip
 PACKAGE := mellow-arm64-int4.alm
 ROOSTER := quantize/alm_quantize/clips/rooster.ogg
 
-.PHONY: demo test test-arm64 lint clean
+.PHONY: demo test test-arm64 test-mic lint clean
 
 demo: .venv/.export
 	$(BIN)/alm-export mellow --target arm64 --int4
@@ -35,6 +36,10 @@ test-arm64: $(PACKAGE)
 	$(PIP) wheel --quiet --no-deps --wheel-dir .arm64/wheel .
 	PYTHON=$(BIN)/python tests/arm64/setup.sh .arm64 .arm64/wheel/*.whl
 	$(BIN)/python tests/arm64/check.py $(PACKAGE) .arm64/python
+
+test-mic: .venv/.dev
+	$(PIP) install --quiet -c constraints.txt -e ".[mic]"
+	tests/microphone/run.sh $(BIN)/pytest tests/microphone/check.py
 
 $(PACKAGE): | .venv/.export
 	$(BIN)/alm-export mellow --target arm64 --int4

@@ -40,7 +40,7 @@ class Finding:
 
 
 def examine() -> tuple[Finding, ...]:
-    """Look at versions, processor, memory, engines and environment. Changes nothing."""
+    """Look at versions, processor, memory, engines, microphones and environment. Changes nothing."""
     return (
         _python(),
         *(_version(name) for name in PACKAGES),
@@ -50,6 +50,7 @@ def examine() -> tuple[Finding, ...]:
         Finding("cores", str(_cores())),
         _memory(_read("/proc/meminfo")),
         *_engines(),
+        _microphones(),
         _telemetry(),
         _locale(),
         _torch(),
@@ -136,6 +137,19 @@ def _engine(name: str) -> Finding:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         return Finding(f"engine {name}", lines[-1], f"pip install --force-reinstall {name}")
     return Finding(f"engine {name}", "usable")
+
+
+def _microphones() -> Finding:
+    from alm.errors import DependencyError
+    from alm.listening.devices import input_devices, sounddevice
+
+    try:
+        version = sounddevice().get_portaudio_version()[1]
+        names = [f"{device.name}{' (default)' if device.default else ''}" for device in input_devices()]
+    except DependencyError as error:
+        # Most uses need no microphone, so its absence is a fact and no fault.
+        return Finding("microphones", f"not usable: {error}")
+    return Finding("microphones", f"{', '.join(names) or 'none found'} ({version.partition(',')[0]})")
 
 
 def _telemetry() -> Finding:

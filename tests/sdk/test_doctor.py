@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
+import pytest
+
 from alm import doctor
 
 PI4 = "processor\t: 0\nFeatures\t: fp asimd evtstrm crc32 cpuid\n" * 4
@@ -40,3 +45,21 @@ def test_an_engine_that_dies_or_fails_is_reported(monkeypatch: object) -> None:
     finding = doctor._engine("no-such-engine")
     assert "unknown engine" in finding.value
     assert not finding.ok
+
+
+def test_microphones_are_listed_and_their_absence_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [
+        {"name": "USB Microphone: Audio (hw:1,0)", "max_input_channels": 1, "default_samplerate": 48000.0},
+        {"name": "HDMI", "max_input_channels": 0, "default_samplerate": 48000.0},
+    ]
+    fake = SimpleNamespace(
+        query_devices=lambda: entries,
+        default=SimpleNamespace(device=[0, 1]),
+        get_portaudio_version=lambda: (1246976, "PortAudio V19.7.0-devel, revision unknown"),
+    )
+    monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    found = "USB Microphone: Audio (hw:1,0) (default) (PortAudio V19.7.0-devel)"
+    assert doctor._microphones() == doctor.Finding("microphones", found)
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    missing = doctor._microphones()
+    assert missing.ok and "alm-edge[mic]" in missing.value
