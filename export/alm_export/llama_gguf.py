@@ -6,6 +6,7 @@ llama.cpp's own quantizer makes the smaller schemes from that (`quantize_gguf`).
 
 from __future__ import annotations
 
+import ctypes
 import json
 from pathlib import Path
 
@@ -20,6 +21,7 @@ FILE_TYPES = {"f16": 1, "q4_0": 2, "q8_0": 7, "q4_k": 15}
 """Scheme to llama.cpp's number of the file type; q4_k is its medium mix."""
 NORMAL, CONTROL = 1, 3
 """Token types."""
+_SILENT = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda level, text, data: None)
 
 
 def write_gguf(path: Path, model: SmolLM2, tokenizer_json: str, *, name: str, stop_id: int) -> None:
@@ -53,6 +55,7 @@ def quantize_gguf(source: Path, target: Path, scheme: str) -> None:
     if scheme not in FILE_TYPES:
         raise ExportError(f"unknown GGUF scheme {scheme!r}; known are {', '.join(FILE_TYPES)}")
     llama = _library("llama_cpp")
+    llama.llama_log_set(_SILENT, None)
     parameters = llama.llama_model_quantize_default_params()
     parameters.ftype = FILE_TYPES[scheme]
     code = llama.llama_model_quantize(str(source).encode(), str(target).encode(), parameters)
