@@ -109,21 +109,40 @@ def test_first_come_first_served() -> None:
     assert order == list(range(8))
 
 
-def test_questions_advance_together(package: Path) -> None:
-    """A long answer gives way after each token, so that a short one is not kept waiting for its end."""
-    with load(package, waiting=4) as model:
-        clip, decoder = model.listen(noise(1)), model.reader.decoder
-        decoder.script = ids_of("x" * 20)
-        long, order = clip.stream("what?", max_tokens=20), []
-        with ThreadPoolExecutor(2) as pool:
-            with model.reader.turns.turn():
-                first = pool.submit(lambda: [order.append("long") for _ in long])
-                until(lambda: in_line(model) == 1)
-                second = pool.submit(lambda: [order.append("short") for _ in clip.stream("why?", max_tokens=2)])
-                until(lambda: in_line(model) == 2)
-            first.result(PATIENCE), second.result(PATIENCE)
-    assert order.index("short") <= 3
-    assert order.count("long") == 20
+def test_a_long_answer_gives_way_after_each_token(model: Mellow, clip: alm.Clip) -> None:
+    decoder = model.reader.decoder
+    decoder.script = ids_of("x" * 20)
+    long = clip.stream("what?", max_tokens=20)
+    next(long)
+    decoder.appended.clear()
+    decoder.busy.clear()
+    decoder.gate = threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        rest = pool.submit(long.finish)
+        assert decoder.busy.wait(PATIENCE)
+        short = pool.submit(clip.ask, "why?", max_tokens=2)
+        until(lambda: in_line(model) == 1)
+        decoder.gate.set()
+        assert len(rest.result(PATIENCE).tokens) == 20
+        assert len(short.result(PATIENCE).tokens) == 2
+    assert decoder.appended[:2] == [1, PROMPT_TOKENS]
+
+
+def test_a_question_counts_until_it_is_answered(model: Mellow, clip: alm.Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also between its tokens; a stream does not, because nobody knows when it is read on."""
+    counted, take = [], alm.AnswerStream.__next__
+
+    def taken(stream: alm.AnswerStream) -> alm.Piece:
+        piece = take(stream)
+        counted.append(model.reader.turns._inside)
+        return piece
+
+    monkeypatch.setattr(alm.AnswerStream, "__next__", taken)
+    model.reader.decoder.script = ids_of("xyz")
+    clip.ask("what?")
+    assert counted == [1, 1, 1]
+    list(clip.stream("what?"))
+    assert counted[3:] == [0, 0, 0]
 
 
 def test_a_bounded_number_waits(package: Path) -> None:
