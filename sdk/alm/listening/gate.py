@@ -94,7 +94,7 @@ class ActivityGate:
         self._background: Background | None = None
         self._rest = np.empty((0, 0), np.float32)  # frames of a step that is not complete
         self._frames = 0
-        self._judged = 0  # steps
+        self._judged = 0  # steps, the first one included
         self._loud = 0  # consecutive steps up to the last judged one that would open the gate
         self._peak = 0.0
         self._last_active = 0  # step
@@ -117,19 +117,26 @@ class ActivityGate:
         frames = np.concatenate([self._rest, log_mel]) if len(self._rest) else log_mel
         whole = len(frames) // self._step * self._step
         self._rest = frames[whole:].copy()
-        if not whole:
-            return []
-        return self._follow(*background.judge(self._powers(frames[:whole].reshape(-1, self._step, frames.shape[1]))))
+        steps = frames[:whole].reshape(-1, self._step, frames.shape[1])
+        if not self._judged:
+            # The sound is reflected at its start, and the kink of a hum there is louder than what lies between its
+            # harmonics: the first step is passed over.
+            self._judged = min(1, len(steps))
+            steps = steps[1:]
+        changes = []
+        for standing in background.judge(self._powers(steps)) if len(steps) else ():
+            changes += self._follow(standing)
+            background.hold = self.is_open
+        return changes
 
     def finish(self) -> list[Activity]:
-        """The sound ends: the changes that were still to come. An activity under way ends with it."""
+        """The sound ends: the changes that were still to come. An activity under way ends with it.
+
+        The last frames, less than a step, are not judged: the sound is reflected there, as at its start.
+        """
         if self._background is None:
             return []
-        changes = []
-        if len(self._rest):
-            changes += self._follow(*self._background.judge(self._powers(self._rest[None])))
-            self._rest = self._rest[:0]
-        changes += self._follow(*self._background.finish())
+        changes = self._follow(self._background.finish())
         if self._current is not None:
             changes.append(self._closed(self._current))
         return changes
@@ -151,9 +158,10 @@ class ActivityGate:
         decibels: Frames = np.float32(10) * np.log10(powers)
         return np.maximum(decibels, np.float32(self.settings.quiet_db))
 
-    def _follow(self, scores: Frames, rises: Frames) -> list[Activity]:
+    def _follow(self, standing: Frames) -> list[Activity]:
         changes = []
-        for score, rise in zip((scores / self.settings.threshold).tolist(), rises.tolist(), strict=True):
+        for score, rise in standing.T.tolist():
+            score /= self.settings.threshold
             self._loud = self._loud + 1 if score >= 1 else 0
             if self._current is None:
                 self._peak = max(self._peak, rise) if self._loud > 1 else rise
@@ -171,11 +179,11 @@ class ActivityGate:
         first = (self._judged + 1 - self._loud) * self._step
         start = max(self._free, first - self._pre_roll, 0)
         self._last_active = self._judged
-        opened = min((self._judged + 1) * self._step, self._frames)
-        self._current = Activity(start, opened, None, self._peak)
+        self._current = Activity(start, (self._judged + 1) * self._step, None, self._peak)
         return self._current
 
     def _closed(self, activity: Activity) -> Activity:
-        end = min((self._last_active + 1) * self._step, self._frames)
+        lasts = self._last_active == self._judged - 1
+        end = self._frames if lasts else (self._last_active + 1) * self._step
         self._current, self._free = None, end
         return replace(activity, end=end, level_db=self._peak)
