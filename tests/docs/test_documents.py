@@ -27,6 +27,9 @@ MAIN = {
     "alm-train": typer.main.get_command(alm_train.commands.app),
 }
 
+DEVICE_PROGRAMS = ("arecord", "journalctl", "sudo")
+"""What comes with Raspberry Pi OS."""
+
 
 def blocks(*languages: str) -> Iterator[pytest.param]:
     """Fenced code of the documents, by the language after the fence."""
@@ -44,7 +47,8 @@ def commands() -> Iterator[pytest.param]:
         typed = re.findall(r"^\$ (.+)$", text, re.M)
         inline = re.findall(r"`((?:make|alm|alm-export|alm-train) [^`\n]+)`", text)
         for line in dict.fromkeys(typed + inline):
-            yield pytest.param(line.partition("  #")[0], id=f"{path.name}-{line}")
+            for command in line.partition("  #")[0].split(" | "):
+                yield pytest.param(command, id=f"{path.name}-{command}")
 
 
 @pytest.mark.parametrize("program", [*blocks("python")])
@@ -68,7 +72,7 @@ def test_commands_parse(line: str) -> None:
     elif program in MAIN:
         check_options(program, words[1:])
     else:
-        known = ("git", "cd", "python", "python3", "pip", "pytest", "ruff", "mypy", "scp", "ssh")
+        known = ("git", "cd", "python", "python3", "pip", "pytest", "ruff", "mypy", "scp", "ssh", *DEVICE_PROGRAMS)
         assert program in known or Path(ROOT, words[0]).is_file(), f"{program} is neither ours nor usual"
 
 
@@ -79,7 +83,7 @@ def check_options(program: str, words: list[str]) -> None:
         assert words[0] in command.commands, f"alm has no command {words[0]}"  # type: ignore[attr-defined]
         command = command.commands[words[0]]  # type: ignore[attr-defined]
     options = {name for parameter in command.params for name in parameter.opts}
-    assert {word for word in words if word.startswith("-")} <= options | {"--help"}
+    assert {word for word in words if word.startswith("-") and word != "-"} <= options | {"--help"}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
