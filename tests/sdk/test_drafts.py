@@ -82,6 +82,9 @@ def test_a_right_draft_takes_one_pass_per_chunk(model: Mellow, monkeypatch: pyte
         assert passes(model) == [PROMPT_TOKENS, 4]
         assert clip.ask(QUESTION, max_tokens=40, draft="a long tale").tokens == plain.tokens
         assert passes(model) == [PROMPT_TOKENS, len("a long tale")] + [1] * (len(plain.tokens) - len("a long "))
+        # Two tokens that hold are not worth keeping as the batch computed them.
+        assert clip.ask(QUESTION, max_tokens=40, draft="a zoo").tokens == plain.tokens
+        assert passes(model) == [PROMPT_TOKENS, len("a zoo")] + [1] * len(plain.tokens)
         assert clip.ask(QUESTION, max_tokens=40, draft="no").tokens == plain.tokens
         assert passes(model) == [PROMPT_TOKENS] + [1] * len(plain.tokens)
 

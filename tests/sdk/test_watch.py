@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from fakes import RATE, SAMPLES, ids_of, noise
+from fakes import PREFIX, RATE, SAMPLES, ids_of, noise
 from test_listening_windows import GATE, sounds
 
 import alm
@@ -98,6 +98,15 @@ def test_pace_blocks_and_offline_give_the_same_events(model: Mellow, gate: alm.G
     assert events(RecordingSource((samples, RATE), paced=20.0)) == expected
 
 
+def test_each_description_is_the_draft_of_the_next(model: Mellow) -> None:
+    decoder = model.reader.decoder
+    decoder.script, decoder.appended = ids_of("rain"), []  # type: ignore[attr-defined]
+    with model.watch(noise(2.5), QUESTION, gate=None, draft="rat") as stream:
+        assert [event.text for event in stream] == ["rain"]
+    passes = [rows for rows in decoder.appended if rows < PREFIX]  # type: ignore[attr-defined]
+    assert passes == [len("rat"), 1, 1, 1, 1, len("rain"), len("rain")]
+
+
 def test_async_events_are_the_same(model: Mellow) -> None:
     samples = sounds(*SPANS)
     with model.watch((samples, RATE), QUESTION, gate=GATE) as stream:
@@ -111,7 +120,7 @@ def test_async_events_are_the_same(model: Mellow) -> None:
 
 
 def test_a_wait_that_times_out_takes_no_event_away(model: Mellow) -> None:
-    feed = Feed()
+    feed = Feed(live=False)
 
     async def wait() -> Event:
         with model.watch(feed, QUESTION, gate=GATE) as stream:
