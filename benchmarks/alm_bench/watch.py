@@ -24,6 +24,7 @@ from rich.table import Table
 
 import alm
 from alm.audio.source import Samples
+from alm.audio.windows import tile
 from alm.drafts import CLEAR
 from alm.generation import Generation, Settings
 from alm.listening.events import Event
@@ -107,7 +108,8 @@ def _scene(sounds: int, rate: int) -> Samples:
 def _drafts(model: Mellow) -> list[tuple[str, str]]:
     """Answer one question about one window with several drafts."""
     rate = model.info.frontend.sample_rate
-    tokens = model.encode(_scene(1, rate)[round(LEAD_S * rate) :][: model.info.frontend.samples])["audio_tokens"]
+    sound = _scene(1, rate)[round(LEAD_S * rate) : round((LEAD_S + SOUND_S) * rate)]
+    tokens = model.encode(tile(sound, model.info.frontend.samples))["audio_tokens"]
     prefix = model.reader.run_prefix((tokens, tokens))
     prompt = model.reader.decoder.embed(model.reader.tokenizer.prompt(PROMPT))
 
