@@ -54,6 +54,18 @@ def test_a_line_per_event(run: Run, package: Path, recording: Path) -> None:
     assert run("watch", package, "--file", recording).out == result.out
 
 
+def test_lines_for_a_pipe_stay_on_standard_output(
+    run: Run, package: Path, recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = run("watch", package, recording).out
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert run("watch", package, recording).out == plain
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    both = run("watch", package, recording)
+    assert "listening" in both.err
+    assert all(line in both.out + both.err for line in plain.splitlines())
+
+
 def test_json_lines(run: Run, package: Path, recording: Path) -> None:
     result = run("watch", package, recording, "--json", "--question", "what is it?", "--max-tokens", 3)
     found = [json.loads(line) for line in result.out.splitlines()]

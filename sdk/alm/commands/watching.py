@@ -118,8 +118,9 @@ def _clock(seconds: float) -> str:
 
 @contextmanager
 def _listening(quiet: bool) -> Iterator[None]:
-    """Say on stderr that it listens, while a terminal is there to see it."""
-    if quiet or not sys.stderr.isatty():
+    """Say on stderr that it listens, while a terminal is there to see it and the events beside it."""
+    # rich takes over standard output as well, so events that go to a file or a pipe must not meet it.
+    if quiet or not (sys.stderr.isatty() and sys.stdout.isatty()):
         yield
         return
     from rich.console import Console
