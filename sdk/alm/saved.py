@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import json
 import mmap
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -102,8 +101,9 @@ def read_session(path: str | Path, reader: Reader) -> tuple[HeardWindow, ...]:
     """
     path = Path(path)
     try:
-        if not stat.S_ISREG(path.stat().st_mode) or not path.stat().st_size:
-            raise SessionError("this is no regular file or an empty one, expected a saved session")
+        # A pipe has no size either, and opening one would wait for its writer.
+        if not path.stat().st_size:
+            raise SessionError("the file is empty or a pipe, expected a saved session")
         with path.open("rb") as file:
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         tensors = read_tensors(data)
