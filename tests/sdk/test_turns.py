@@ -333,10 +333,16 @@ def test_a_stopped_question_takes_no_turn() -> None:
     turns = Turns()
     question = turns.question()
     question.stop()
-    with pytest.raises(Stopped), turns.turn(question):
-        pass
-    with turns.turn():
-        pass
+
+    def take() -> None:
+        with turns.turn(question):
+            pass
+
+    with pytest.raises(Stopped):
+        take()
+    # Nor does it wait for one.
+    with ThreadPoolExecutor(1) as pool, turns.turn(), pytest.raises(Stopped):
+        pool.submit(take).result(PATIENCE)
 
 
 @pytest.mark.parametrize("waiting", [-1, 1.5, True, None, "3"])
