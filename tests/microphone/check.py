@@ -18,7 +18,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from sdk.fakes import write_fake
 
+import alm
+from alm.engines import ENGINES
 from alm.errors import AudioError
 from alm.listening.blocks import Block
 from alm.listening.microphone import Microphone
@@ -122,7 +125,7 @@ def test_an_overflow_is_counted_to_the_sample(tmp_path: Path) -> None:
 
 
 def test_a_device_that_vanishes_is_found_again(desk: str, tmp_path: Path) -> None:
-    with Microphone("DESK", sample_rate=RATE) as microphone:
+    with Microphone("DESK", sample_rate=RATE, reconnect_seconds=15.0) as microphone:
         blocks = microphone.blocks()
         next(blocks)
         pactl("unload-module", desk)
@@ -176,6 +179,18 @@ def test_close_from_another_thread_ends_the_blocks() -> None:
     closing.start()
     assert len(list(microphone.blocks())) > 0
     closing.join()
+
+
+def test_watch_hears_what_is_played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENGINES, "fake", "sdk.fakes")
+    with alm.load(write_fake(tmp_path / "fake.alm")) as model:
+        with model.watch(alm.Microphone("desk"), "what is it?") as events:
+            time.sleep(5.0)  # of silence, which the gate takes for what is usual
+            with Played(tmp_path, 3.0):
+                played = time.time()
+                event = next(event for event in events if event.level_db > -20.0)
+        assert event.time is not None and -1.0 < event.time - played < 3.0
+        assert event.lost == 0.0
 
 
 def test_ctrl_c_lets_go_of_the_device() -> None:
