@@ -68,6 +68,14 @@ def test_a_tone_in_noise_is_one_activity(hz: float) -> None:
     assert_span(spans(at(12, tone(1.5, hz), hiss(20))), 12, 13.5)
 
 
+def test_long_sounds_close_together_do_not_hide_each_other() -> None:
+    samples, starts = hiss(60), range(12, 54, 6)
+    for start in starts:
+        samples = at(start, hiss(3, level=0.1, seed=start), samples)
+    found = spans(samples)
+    assert [min(abs(start - begin) for begin, _ in found) < 0.3 for start in starts] == [True] * len(starts)
+
+
 def test_a_click_opens_it() -> None:
     click = 0.5 * np.random.default_rng(1).standard_normal(RATE // 200).astype(np.float32)
     assert_span(spans(at(12, click, hiss(16))), 12, 12)
