@@ -39,7 +39,7 @@ test-arm64: $(PACKAGE)
 
 test-mic: .venv/.dev
 	$(PIP) install --quiet -c constraints.txt -e ".[mic]"
-	tests/microphone/run.sh $(BIN)/pytest tests/microphone/check.py
+	tests/microphone/run.sh timeout 300 $(BIN)/pytest tests/microphone/check.py
 
 $(PACKAGE): | .venv/.export
 	$(BIN)/alm-export mellow --target arm64 --int4
