@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,24 +16,11 @@ if TYPE_CHECKING:
     from alm_export.pipeline import Exported
 
 
-@contextmanager
-def single_thread() -> Iterator[None]:
-    """Threads that wait for each other cost a model this small more than they bring: 100 times on a busy machine."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(os, "sched_getaffinity", lambda process: {0})
-            yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """PyTorch and engines use one thread each while a module's tests run."""
+    from tiny_mellow import single_thread
+
     with single_thread():
         yield
 
@@ -61,7 +46,7 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_export(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
     """Exports the tiny model by precision or scheme, once per session."""
-    from tiny_mellow import export_tiny
+    from tiny_mellow import export_tiny, single_thread
 
     folder, made = tmp_path_factory.mktemp("packages"), {}
 

@@ -7,11 +7,14 @@ when a stage computes something else.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+import pytest
 import torch
 from golden.synthetic import draw
 from tokenizers import AddedToken, Tokenizer
@@ -81,11 +84,18 @@ def write_tiny(folder: Path, model: Mellow | None = None) -> Path:
     return folder
 
 
-def request(weights: Path, output: Path, scheme: str = "fp32", budget: float = 1.0, target: str = "x86_64") -> Request:
+def request(
+    weights: Path,
+    output: Path,
+    scheme: str = "fp32",
+    budget: float = 1.0,
+    target: str = "x86_64",
+    engine: str = "onnxruntime",
+) -> Request:
     """An export of `weights`; `scheme` is a precision or what `--scheme` takes."""
     device = find_target(target)
-    ladders = device.ladders(scheme) if scheme in PRECISION else parse_schemes(scheme)
-    return Request(device, scheme if scheme in PRECISION else "custom", ladders, str(weights), output, budget)
+    ladders = device.ladders(scheme, engine) if scheme in PRECISION else parse_schemes(scheme)
+    return Request(device, engine, scheme if scheme in PRECISION else "custom", ladders, str(weights), output, budget)
 
 
 def export_tiny(weights: Path, output: Path, scheme: str = "fp32", report: Report | None = None) -> Exported:
@@ -133,3 +143,16 @@ def altered_tensors(data: bytes, name: str, factor: float) -> bytes:
     tensors[name] = (tensors[name] * factor).astype(tensors[name].dtype)
     write_tensors(file, tensors)
     return file.getvalue()
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """Threads that wait for each other cost a model this small more than they bring: 100 times on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "sched_getaffinity", lambda process: {0})
+            yield
+    finally:
+        torch.set_num_threads(threads)

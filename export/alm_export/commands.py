@@ -39,7 +39,9 @@ def export(
     scheme: Annotated[
         str | None, typer.Option(help="A scheme for all parts, or audio_encoder=…,decoder=…,head=….")
     ] = None,
-    engine: Annotated[str, typer.Option(help="Engine of the package.")] = "onnxruntime",
+    engine: Annotated[
+        str | None, typer.Option(help="Engine of the decoder: onnxruntime or gguf.", show_default="the target's")
+    ] = None,
     weights: Annotated[
         str, typer.Option(help="reference, v0, v0_s, random, or a path to a checkpoint or weights folder.")
     ] = "reference",
@@ -60,18 +62,21 @@ def export(
         raise typer.BadParameter("choose one of --int4, --int8, --fp32 and --scheme")
     _require_libraries()
     from alm_export.pipeline import Request, export
-    from alm_export.targets import find_target, parse_schemes
+    from alm_export.targets import find_engine, find_target, parse_schemes
 
     device = find_target(target)
-    if engine != device.engine:
-        raise typer.BadParameter(f"{target} packages run on {device.engine}", param_hint="--engine")
+    runtime = find_engine(engine or device.engine)
+    if scheme and runtime != "onnxruntime":
+        raise typer.BadParameter("--scheme names onnxruntime's schemes; choose a precision", param_hint="--engine")
     precision = (precisions or ["int4"])[0]
+    named = "custom" if scheme else precision
     request = Request(
         target=device,
-        scheme="custom" if scheme else precision,
-        ladders=parse_schemes(scheme) if scheme else device.ladders(precision),
+        engine=runtime,
+        scheme=named,
+        ladders=parse_schemes(scheme) if scheme else device.ladders(precision, runtime),
         weights=weights,
-        output=output or Path(f"{family}-{target}-{'custom' if scheme else precision}.alm"),
+        output=output or Path(f"{family}-{target}-{named}{'-gguf' if runtime == 'llama.cpp' else ''}.alm"),
         budget=budget,
         recordings=calibrate,
         offline=offline,
@@ -130,7 +135,7 @@ def _require_libraries() -> None:
 
 
 def _print_plan(console: Console, request: Request) -> None:
-    console.print(f"[bold]{request.target.name}[/bold]: {request.target.description}, {request.target.engine}")
+    console.print(f"[bold]{request.target.name}[/bold]: {request.target.description}, {request.engine}")
     for part, ladder in request.ladders.items():
         more = f" (then {', '.join(ladder[1:])} if the budget asks for it)" if ladder[1:] else ""
         console.print(f"  {part:<14}{ladder[0]}{more}", highlight=False, soft_wrap=True)

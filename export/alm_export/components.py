@@ -12,8 +12,9 @@ from alm.package.safetensors import write_tensors
 from alm_export.audio_encoder import build_audio_encoder
 from alm_export.decoder import build_decoder, build_token_embedding
 from alm_export.graph import GraphBuilder
+from alm_export.llama_gguf import quantize_gguf, write_gguf
 from alm_quantize.gate import Assignment
-from alm_train.models.mellow import Mellow
+from alm_train.checkpoints.weights import Weights
 
 ANSWER_ROOM = 300
 """Tokens of the longest answer, as the authors' examples allow."""
@@ -31,40 +32,64 @@ class Components:
     """Capacity of the KV buffer: prefix and longest answer."""
 
 
-def build_components(model: Mellow, schemes: Assignment, engine: str, folder: Path) -> Components:
-    """Build all graphs and write their weights below `folder`.
+def build_components(weights: Weights, schemes: Assignment, engine: str, folder: Path) -> Components:
+    """Build all graphs and write what is large below `folder`; `engine` runs the decoder.
 
-    The matrix of the token embedding is the head's too: one weights entry serves both components. ExportError when
-    the prefix leaves no room for an answer.
+    ExportError when the prefix leaves no room for an answer.
     """
-    positions = min(model.config.prefix_tokens + ANSWER_ROOM, model.config.decoder.max_positions)
-    if positions <= model.config.prefix_tokens:
+    config = weights.model.config
+    positions = min(config.prefix_tokens + ANSWER_ROOM, config.decoder.max_positions)
+    if positions <= config.prefix_tokens:
         raise ExportError(
-            f"the decoder has {positions} positions and the prefix takes {model.config.prefix_tokens}: no room for an "
+            f"the decoder has {positions} positions and the prefix takes {config.prefix_tokens}: no room for an "
             "answer; use weights with a larger max_positions"
         )
-    language = model.caption_decoder.lm
+    language = weights.model.caption_decoder.lm
+    encoder = build_audio_encoder(weights.model, schemes["audio_encoder"])
     embedding = build_token_embedding(language, schemes["head"])
-    decoder = build_decoder(language, positions, schemes["decoder"], schemes["head"])
-    shared = {name: decoder.tensors.pop(name) for name in embedding.tensors}
-    encoder = build_audio_encoder(model, schemes["audio_encoder"])
-    weights = {"audio_encoder": encoder.tensors, "token_embedding": shared, "decoder": decoder.tensors}
+    graphs = {"audio_encoder": encoder, "token_embedding": embedding}
+    if engine == "onnxruntime":
+        graphs["decoder"] = build_decoder(language, positions, schemes["decoder"], schemes["head"])
+    components, entries = _onnx(graphs, schemes, folder)
+    if engine == "llama.cpp":
+        entries["decoder.gguf"] = _gguf(weights, schemes["decoder"], folder)
+        components["decoder"] = Component(engine, "decoder.gguf", (), schemes["decoder"])
+    return Components(components, entries, positions)
+
+
+def _onnx(graphs: Mapping[str, GraphBuilder], schemes: Assignment, folder: Path) -> tuple[dict, dict]:
+    """Components and entries of the graphs. The token embedding's matrix is the head's too: one entry serves both."""
+    shared = graphs["token_embedding"].tensors
+    if "decoder" in graphs:
+        shared = {name: graphs["decoder"].tensors.pop(name) for name in shared}
+    tensors = {name: shared if name == "token_embedding" else graph.tensors for name, graph in graphs.items()}
     places: dict[str, tuple[str, int, int]] = {}
     entries: dict[str, bytes | Path] = {}
-    for name, tensors in weights.items():
+    for name, own in tensors.items():
         entry = f"{name}.safetensors"
         entries[entry] = folder / entry
         with (folder / entry).open("wb") as file:
-            slots = write_tensors(file, tensors)
+            slots = write_tensors(file, own)
         places |= {tensor: (entry, slot.offset, slot.size) for tensor, slot in slots.items()}
-        tensors.clear()  # the full-size decoder is half a gigabyte in float32
+        own.clear()  # the full-size decoder is half a gigabyte in float32
     components = {}
-    for graph, scheme in ((encoder, "audio_encoder"), (embedding, "head"), (decoder, "decoder")):
-        entries[f"{graph.name}.onnx"] = graph.build(places)
-        components[graph.name] = Component(
-            engine, f"{graph.name}.onnx", _weight_entries(graph, places), schemes[scheme]
-        )
-    return Components(components, entries, positions)
+    for name, graph in graphs.items():
+        entries[f"{name}.onnx"] = graph.build(places)
+        scheme = schemes["head" if name == "token_embedding" else name]
+        components[name] = Component("onnxruntime", f"{name}.onnx", _weight_entries(graph, places), scheme)
+    return components, entries
+
+
+def _gguf(weights: Weights, scheme: str, folder: Path) -> Path:
+    """The decoder as GGUF, head and token embedding included: llama.cpp reads a whole model."""
+    precise, path = folder / "decoder-fp32.gguf", folder / "decoder.gguf"
+    stop = weights.model.config.stop_id
+    write_gguf(precise, weights.model.caption_decoder.lm, weights.tokenizer, name=weights.name, stop_id=stop)
+    if scheme == "fp32":
+        return precise.replace(path)
+    quantize_gguf(precise, path, scheme)
+    precise.unlink()
+    return path
 
 
 def _weight_entries(graph: GraphBuilder, places: Mapping[str, tuple[str, int, int]]) -> tuple[str, ...]:

@@ -43,6 +43,8 @@ class Request:
 
     target: Target
     """Device profile."""
+    engine: str
+    """Engine of the decoder."""
     scheme: str
     """Precision or scheme as asked for; names the package."""
     ladders: Ladders
@@ -160,7 +162,7 @@ class _Export:
     def _draft(self, schemes: Assignment) -> Draft:
         self.report("build", 0, 1)
         target = self.request.target
-        components = build_components(self.weights.model, schemes, target.engine, self.folder)
+        components = build_components(self.weights, schemes, self.request.engine, self.folder)
         manifest = describe(self.weights, target.name, self.request.scheme, components, self.reference.tolerances)
         draft = Draft(components, manifest)
         self._write(self.draft_path, draft, self.reference)

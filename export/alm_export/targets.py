@@ -16,6 +16,11 @@ from alm_quantize.schemes import SCHEMES
 
 Ladders = Mapping[str, tuple[str, ...]]
 
+ENGINES = {"onnxruntime": "onnxruntime", "gguf": "llama.cpp", "llama.cpp": "llama.cpp"}
+"""What --engine takes, and the engine of the decoder that it means. Everything else runs on onnxruntime."""
+GGUF_DECODERS = {"fp32": ("fp32",), "int8": ("q8_0",), "int4": ("q4_0", "q8_0")}
+"""llama.cpp's schemes for the decoder by precision. Its head has 8 bits in all but the first."""
+
 
 def _precisions(rows: str) -> dict[str, Ladders]:
     """Ladders per precision; `rows` is the scheme for 8-bit weights with 8-bit activations."""
@@ -28,7 +33,7 @@ def _precisions(rows: str) -> dict[str, Ladders]:
         },
         "int4": {
             "audio_encoder": (rows, "int8-block32", "fp32"),
-            "decoder": ("int4-block64", "int4-block32"),
+            "decoder": ("int4-block128", "int4-block64", "int4-block32"),
             "head": ("int4-block64", "int4-block32", "int8-block32"),
         },
     }
@@ -43,15 +48,16 @@ class Target:
     description: str
     """What it stands for."""
     engine: str
-    """Engine its packages run on."""
+    """Engine its packages run on unless another is asked for."""
     precisions: Mapping[str, Ladders]
     """Ladders per part, by precision."""
 
-    def ladders(self, precision: str) -> Ladders:
-        """What `precision` resolves to; ExportError lists the known ones."""
+    def ladders(self, precision: str, engine: str) -> Ladders:
+        """What `precision` resolves to with the decoder on `engine`; ExportError lists the known ones."""
         if precision not in self.precisions:
             raise ExportError(f"unknown precision {precision!r}; {self.name} has {', '.join(self.precisions)}")
-        return self.precisions[precision]
+        own = {"decoder": GGUF_DECODERS[precision]} if engine == "llama.cpp" else {}
+        return {**self.precisions[precision], **own}
 
 
 TARGETS = {
@@ -70,6 +76,13 @@ def find_target(name: str) -> Target:
     if name not in TARGETS:
         raise ExportError(f"unknown target {name!r}; this version has {', '.join(TARGETS)}")
     return TARGETS[name]
+
+
+def find_engine(name: str) -> str:
+    """The engine that --engine `name` means; ExportError lists the known ones."""
+    if name not in ENGINES:
+        raise ExportError(f"unknown engine {name!r}; this version has {', '.join(ENGINES)}")
+    return ENGINES[name]
 
 
 def parse_schemes(text: str) -> Ladders:

@@ -36,6 +36,7 @@ SCHEMES = {
         Scheme("int8-block32", 8, 32),
         Scheme("int4-block32", 4, 32),
         Scheme("int4-block64", 4, 64),
+        Scheme("int4-block128", 4, 128),
     )
 }
 

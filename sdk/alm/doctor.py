@@ -124,6 +124,8 @@ def _engines() -> list[Finding]:
 
 
 def _engine(name: str) -> Finding:
+    from alm.engines import EXTRAS
+
     # In a process of its own: a wheel built for a newer processor dies of an illegal instruction on import.
     program = f"from alm.engines import load_engine; load_engine({name!r}, None)"
     try:
@@ -135,6 +137,9 @@ def _engine(name: str) -> Finding:
         return Finding(f"engine {name}", f"dies with signal {-done.returncode}", advice)
     if done.returncode > 0:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        if name in EXTRAS and "DependencyError" in lines[-1]:
+            # Few packages need it, so its absence is a fact and no fault.
+            return Finding(f"engine {name}", f"not installed; a package that needs it: pip install '{EXTRAS[name]}'")
         return Finding(f"engine {name}", lines[-1], f"pip install --force-reinstall {name}")
     return Finding(f"engine {name}", "usable")
 

@@ -106,7 +106,7 @@ def test_people_are_told_what_it_does_and_what_to_run_next(
     status, out, _ = run("mellow", "--target", "x86_64", "--budget", 1, "--weights", tiny_weights)
     assert status == 0
     assert "any 64-bit x86 machine" in out
-    assert re.search(r"decoder +int4-block64 \(then int4-block32", out)
+    assert re.search(r"decoder +int4-block128 \(then int4-block64, int4-block32", out)
     assert all(stage in out for stage in ("log_mel", "latent", "audio_tokens", "logits", "tokens"))
     assert "next-token decisions equal to float32" in out
     assert "CC0-1.0" in out
@@ -131,7 +131,7 @@ def test_the_command_to_run_next_can_be_copied(run: Run, few_probes: None, tiny_
         (("mellow", "--fp32", "--scheme", "int8-block32"), "choose one of"),
         (("mellow", "--budget", "1.5"), "'--budget'"),
         (("mellow", "--calibrate", "/nowhere"), "does not exist"),
-        (("mellow", "--engine", "executorch"), "arm64 packages run on onnxruntime"),
+        (("mellow", "--engine", "gguf", "--scheme", "int4-block32"), "--scheme names onnxruntime's schemes"),
         (("mellow", "--int2",), "No such option"),
     ],
 )  # fmt: skip
@@ -145,6 +145,7 @@ def test_wrong_usage_is_status_2(run: Run, arguments: tuple[str, ...], message: 
     ("arguments", "message"),
     [
         (("--target", "rpi9"), "unknown target 'rpi9'; this version has arm64, rpi5, rpi4, x86_64"),
+        (("--engine", "tflite"), "unknown engine 'tflite'; this version has onnxruntime, gguf, llama.cpp"),
         (("--scheme", "int5"), "unknown: int5. Parts: audio_encoder, decoder, head; schemes: fp32, int8, uint8"),
         (("--scheme", "decoder=int8"), "missing: audio_encoder, head"),
         (("--scheme", "decoder=int8,head=fp32,ears=fp32,audio_encoder=fp32"), "unknown: ears"),
@@ -180,9 +181,9 @@ def test_past_the_budget_an_export_is_refused(run: Run, few_probes: None, tiny_w
     assert status == 1
     assert "more than 0.0% of next-token decisions" in err
     tried = re.findall(r"audio_encoder (\S+), decoder (\S+), head (\S+): ([\d.]+)%", err)
-    assert tried[0][:3] == ("int8", "int4-block64", "int4-block64")
+    assert tried[0][:3] == ("int8", "int4-block128", "int4-block64")
     assert tried[-1][:3] == ("fp32", "int4-block32", "int8-block32")
-    assert len(tried) == 6
+    assert len(tried) == 7
     assert all(float(row[3]) > 0 for row in tried)
     assert contents(folder) == UNTOUCHED
 
@@ -191,7 +192,7 @@ def test_the_gate_stops_at_the_first_assignment_inside_the_budget(
     few_probes: None, tiny_weights: Path, folder: Path
 ) -> None:
     everything = export(request(tiny_weights, folder / "all.alm", "int4", budget=1))
-    assert [trial.schemes["decoder"] for trial in everything.trials] == ["int4-block64"]
+    assert [trial.schemes["decoder"] for trial in everything.trials] == ["int4-block128"]
     budget = everything.trials[0].loss - 1e-6
     exported = export(request(tiny_weights, folder / "some.alm", "int4", budget))
     assert len(exported.trials) > 1

@@ -26,7 +26,7 @@ def export_golden_weights(folder: Path) -> Path:
     checkpoint = folder / "v0.ckpt"
     torch.save(official_state(shapes), checkpoint)
     weights = load_weights(str(checkpoint))
-    components = build_components(weights.model, dict.fromkeys(PARTS, "fp32"), "onnxruntime", folder)
+    components = build_components(weights, dict.fromkeys(PARTS, "fp32"), "onnxruntime", folder)
     package = folder / "mellow-fp32.alm"
     entries = {"tokenizer.json": weights.tokenizer.encode(), GOLDEN: b"", **components.entries}
     write_package(package, describe(weights, "x86_64", "fp32", components, FLOAT_TOLERANCES), entries)

@@ -37,7 +37,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
 @pytest.fixture(scope="module")
 def package(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
-    components = build_components(weights.model, dict.fromkeys(PARTS, "fp32"), "onnxruntime", folder)
+    components = build_components(weights, dict.fromkeys(PARTS, "fp32"), "onnxruntime", folder)
     manifest = describe(weights, "x86_64", "fp32", components, FLOAT_TOLERANCES)
     entries = {"tokenizer.json": weights.tokenizer.encode(), GOLDEN: b"", **components.entries}
     write_package(folder / "draft.alm", manifest, entries)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -22,6 +22,10 @@ class Graph(Protocol):
     def run(self, outputs: Sequence[str], **inputs: Array) -> dict[str, Array]:
         """Compute the named outputs of the graph for the named inputs; other outputs are not computed."""
         ...
+
+
+Embedding = Callable[[Int64], Float32]
+"""Token ids (T,) to embeddings (T, width); EngineError for an id outside the vocabulary."""
 
 
 @runtime_checkable
@@ -66,7 +70,10 @@ class KVCache(Protocol):
         ...
 
     def state(self) -> Float32:
-        """A copy of the keys and values of the positions held, in the engine's own layout."""
+        """A copy of the keys and values of the positions held, in the engine's own layout.
+
+        EngineError where the engine has no layout that could be checked when it is read again.
+        """
         ...
 
 
@@ -103,6 +110,10 @@ class Engine(Protocol):
         """Load one component by its manifest name; EngineError when it cannot run here."""
         ...
 
+    def load_embedding(self, package: Package) -> Embedding:
+        """Load the component `token_embedding`; EngineError when it cannot run here."""
+        ...
+
     def load_decoder(self, package: Package) -> Decoder:
-        """Load the components `token_embedding` and `decoder` as one decoder."""
+        """Load the component `decoder`, with the token embedding that goes with it."""
         ...

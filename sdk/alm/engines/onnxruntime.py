@@ -50,12 +50,16 @@ class OnnxRuntime:
         """Load one component; EngineError when onnxruntime refuses it."""
         return OnnxGraph(self._session(package, component, self.threads), gives_back=True)
 
+    def load_embedding(self, package: Package) -> OnnxEmbedding:
+        """Load `token_embedding`."""
+        # One thread looks up a row: threads of its own would spin between two tokens on the decoder's cores.
+        graph = OnnxGraph(self._session(package, "token_embedding", 1))
+        return OnnxEmbedding(graph, package.manifest.decoder.vocabulary)
+
     def load_decoder(self, package: Package) -> OnnxDecoder:
         """Load `token_embedding` and `decoder`."""
-        # One thread looks up a row: threads of its own would spin between two tokens on the decoder's cores.
-        embedding = OnnxGraph(self._session(package, "token_embedding", 1))
         decoder = self._session(package, "decoder", self.threads)
-        return OnnxDecoder(embedding, decoder, package.manifest.decoder)
+        return OnnxDecoder(self.load_embedding(package), decoder, package.manifest.decoder)
 
     def _session(self, package: Package, component: str, threads: int) -> ort.InferenceSession:
         entry = package.manifest.components[component]
@@ -114,10 +118,25 @@ class OnnxGraph:
                 GIVE_BACK(0)
 
 
+class OnnxEmbedding:
+    """Rows of the embedding table."""
+
+    def __init__(self, graph: OnnxGraph, vocabulary: int) -> None:
+        self._graph = graph
+        self._vocabulary = vocabulary
+
+    def __call__(self, ids: Int64) -> Float32:
+        """(T,) ids to (T, width); EngineError for an id outside the vocabulary."""
+        if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self._vocabulary:
+            raise EngineError(f"token ids reach {int(ids.max())}; the vocabulary has {self._vocabulary}")
+        rows: Float32 = self._graph.run(["embeddings"], ids=ids)["embeddings"]
+        return rows
+
+
 class OnnxDecoder:
     """SmolLM2-style decoder over caches that it reads and writes in place. Safe to use from several threads."""
 
-    def __init__(self, embedding: OnnxGraph, session: ort.InferenceSession, shape: DecoderShape) -> None:
+    def __init__(self, embedding: OnnxEmbedding, session: ort.InferenceSession, shape: DecoderShape) -> None:
         missing = DECODER_INPUTS - {value.name for value in session.get_inputs()}
         if missing:
             raise EngineError(
@@ -130,9 +149,7 @@ class OnnxDecoder:
 
     def embed(self, ids: Int64) -> Float32:
         """(T,) ids to (T, width); EngineError for an id outside the vocabulary."""
-        if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self.shape.vocabulary:
-            raise EngineError(f"token ids reach {int(ids.max())}; the vocabulary has {self.shape.vocabulary}")
-        return self._embedding.run(["embeddings"], ids=ids)["embeddings"]
+        return self._embedding(ids)
 
     def new_cache(self) -> OnnxKVCache:
         """An empty cache, which takes memory only as positions are added.

@@ -288,11 +288,10 @@ def _engines(manifest: Manifest, asked: str | None, threads: int | None) -> dict
             f"missing: {', '.join(missing)}. Export the package again"
         )
     wanted = {name: manifest.components[name].engine for name in COMPONENTS}
-    for name, engine in wanted.items():
-        if asked is not None and engine != asked:
-            raise EngineError(
-                f"engine {asked!r} was asked for, but the component {name} was exported for {engine!r}; "
-                f"load with engine={engine!r} or export for {asked!r}"
-            )
+    if asked is not None and asked != wanted["decoder"]:
+        raise EngineError(
+            f"engine {asked!r} was asked for, but the decoder was exported for {wanted['decoder']!r}; "
+            f"load with engine={wanted['decoder']!r} or export for {asked!r}"
+        )
     loaded = {name: load_engine(name, threads) for name in set(wanted.values())}
     return {name: loaded[engine] for name, engine in wanted.items()}
