@@ -24,6 +24,13 @@ REFRESH_STEPS = 4
 """Steps between two looks at the past; sorting it is the dearest part of the gate."""
 GROUP = 8
 """Bands of a group; groups overlap by half."""
+OPENING_STEPS = 100
+"""Steps at the start of a stream, 5 s, in which what is loud stands out whatever its floor: nobody knows yet what
+the place usually sounds like, and a recording that begins with its sound would not be heard at all."""
+OPENING_DB = -35.0
+"""Level of a group that counts as loud there; white noise of -46 dBFS reaches it."""
+OPENING_STEP_DB = 10.0
+"""So much louder says one more, for those who ask for sounds that stand out far."""
 FLOOR, LOW, HIGH = 0.4, 0.2, 0.7
 """Quantiles of the past: the first is the floor, the distance of the second to it is the spread."""
 HIGH_WEIGHT = 0.8
@@ -51,6 +58,7 @@ class Background:
         kinds = _kinds(bands)
         fast, slow = ([kinds[kind] for kind in table] for table in (FAST, SLOW))
         self._fast, self._slow = np.concatenate(fast, axis=1), np.concatenate(slow, axis=1)
+        self._groups = kinds["group"].shape[1]  # the first detectors of all
         marks = np.array([*FAST.values(), *SLOW.values()], np.float32)
         self._marks = np.repeat(marks, [block.shape[1] for block in (*fast, *slow)])
         self._past = np.empty((len(self._marks), memory_steps), np.float32)
@@ -72,7 +80,7 @@ class Background:
             due = REFRESH_STEPS - self._steps % REFRESH_STEPS if settled else SETTLE_STEPS - self._steps
             part, values = values[:due], values[due:]
             if settled:
-                yield self._compare(part)
+                yield self._compare(part, self._steps)
             self._remember(part)
             if self._steps == SETTLE_STEPS:
                 yield self._settle()
@@ -92,12 +100,17 @@ class Background:
         smooth = np.lib.stride_tricks.sliding_window_view(row, SLOW_STEPS, axis=0).mean(axis=-1)
         return np.concatenate([steps @ self._fast, smooth @ self._slow], axis=1)
 
-    def _compare(self, values: Decibels) -> Decibels:
-        """Scores and rises of the detectors that stand out most, (2, n)."""
+    def _compare(self, values: Decibels, first: int) -> Decibels:
+        """Scores and rises of the detectors that stand out most, (2, n), in steps counted from `first`."""
         rises = values - self._floor
         scores = rises / self._mark_db
         top = scores.argmax(axis=1)[:, None]
-        return np.concatenate([np.take_along_axis(scores, top, 1), np.take_along_axis(rises, top, 1)], axis=1).T
+        standing = np.concatenate([np.take_along_axis(scores, top, 1), np.take_along_axis(rises, top, 1)], axis=1).T
+        above = values[: max(0, OPENING_STEPS - first), : self._groups].max(axis=1) - np.float32(OPENING_DB)
+        loud = np.flatnonzero(above > 0)
+        standing[0, loud] = np.maximum(standing[0, loud], 1 + above[loud] / np.float32(OPENING_STEP_DB))
+        standing[1, loud] = np.maximum(standing[1, loud], above[loud])
+        return standing
 
     def _remember(self, values: Decibels) -> None:
         places = np.arange(self._steps, self._steps + len(values)) % self._past.shape[1]
@@ -106,7 +119,7 @@ class Background:
 
     def _settle(self) -> Decibels:
         self._refresh()
-        return self._compare(self._past[:, : self._steps].T)
+        return self._compare(self._past[:, : self._steps].T, 0)
 
     def _refresh(self) -> None:
         known = min(self._steps, self._past.shape[1])

@@ -76,7 +76,8 @@ class ActivityGate:
     """Says where a stream of log-mel frames is active. One thread uses a gate at a time.
 
     The result does not depend on how the frames are split into pushes. The first second is judged once all of it is
-    there, since nothing is known of the background before; a sound that lasts from the start is the background.
+    there, since nothing is known of the background before. In the first five seconds whatever is loud opens it, so
+    that a recording which begins with its sound is heard; what lasts longer is the background.
     """
 
     def __init__(self, settings: GateSettings, frame_rate: float) -> None:
