@@ -1,7 +1,7 @@
 """The decoder as a GGUF file of llama.cpp's `llama` architecture, with its tokenizer.
 
-Stock llama.cpp opens it as a text model; audio enters as embeddings. Weights are float32 or float16;
-llama.cpp's own quantizer makes the smaller schemes from that (`quantize_gguf`).
+Stock llama.cpp opens it as a text model; audio enters as embeddings. It is written in float32, and llama.cpp's own
+quantizer makes the smaller schemes from that (`quantize_gguf`).
 """
 
 from __future__ import annotations

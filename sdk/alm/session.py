@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Generator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self, Unpack
+from typing import Unpack
 
 import numpy as np
 
 from alm.answers import Answer, Choice, Piece, Timing, WindowAnswer, answer_of
 from alm.choosing import log_likelihoods, options_prompt, softmax
+from alm.closing import Closing
 from alm.drafts import CLEAR, CLEAR_BY_SCHEME
 from alm.engines.base import Float32, KVCache
 from alm.errors import AlmError, PromptError
@@ -22,7 +22,7 @@ from alm.streaming import AnswerStream, on_worker
 from alm.turns import Question
 
 
-class Clip:
+class Clip(Closing):
     """A recording (or a pair of recordings) that was listened to. Made by `model.listen`, `fork` and `alm.restore`.
 
     Safe to use from several threads at once: each question works on its own fork of the kept KV prefix.
@@ -121,14 +121,6 @@ class Clip:
     def close(self) -> None:
         """Let go of the audio tokens and KV prefixes. Closing twice is fine."""
         self._windows = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _open(self) -> tuple[HeardWindow, ...]:
         windows = self._windows

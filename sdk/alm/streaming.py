@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator
-from types import TracebackType
-from typing import ParamSpec, Self, TypeVar
+from typing import ParamSpec, TypeVar
 
 from alm.answers import Answer, Piece
+from alm.closing import Closing
 from alm.errors import AlmError
 from alm.turns import Question, Stopped
 
@@ -15,7 +15,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class AnswerStream(Iterator[Piece]):
+class AnswerStream(Closing, Iterator[Piece]):
     """Pieces of an answer as they are generated.
 
     `close()`, also from another thread, cancels: the token under way is finished and no other is begun. Between
@@ -67,14 +67,6 @@ class AnswerStream(Iterator[Piece]):
                 self._pieces.close()
             finally:
                 self._inside.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 async def on_worker(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

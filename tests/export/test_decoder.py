@@ -44,18 +44,6 @@ def decoder(tiny_package: Path) -> Iterator[Decoder]:
         yield loaded.reader.decoder
 
 
-@pytest.fixture(scope="module")
-def rows() -> np.ndarray:
-    return np.random.default_rng(1).normal(0, 0.5, (40, DECODER.width)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def logits(model: Mellow, rows: np.ndarray) -> np.ndarray:
-    """(40, vocabulary) from PyTorch in one pass."""
-    with torch.inference_mode():
-        return model.caption_decoder.lm(torch.from_numpy(rows)[None])[0].numpy()
-
-
 def test_a_graph_of_another_version_is_refused(tmp_path: Path, tiny_package: Path) -> None:
     graph = onnx.load_model_from_string(entries_of(tiny_package)[1]["decoder.onnx"])
     next(value for value in graph.graph.input if value.name == "rows").name = "choices"

@@ -111,6 +111,8 @@ class LlamaDecoder:
     def __init__(self, embedding: Embedding, native: _Native, shape: DecoderShape, threads: int, precise: bool) -> None:
         self._embedding = embedding
         self.shape = shape
+        self.value_bytes = 4 if precise else 2
+        """Bytes of one number in a key or value."""
         found = (
             llama.llama_model_n_embd(native.model),
             llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(native.model)),
@@ -217,9 +219,9 @@ class LlamaKVCache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its keys and values as float16; in float32 twice as many."""
+        """Bytes of its keys and values."""
         shape = self._decoder.shape
-        return 4 * shape.layers * shape.kv_heads * shape.head_dim * self.length
+        return 2 * self._decoder.value_bytes * shape.layers * shape.kv_heads * shape.head_dim * self.length
 
     def append(self, embeddings: Float32) -> Float32:
         """Run the decoder on (T, width); the logits (vocabulary,) of the last position."""

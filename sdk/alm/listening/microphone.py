@@ -6,12 +6,11 @@ import math
 import threading
 import time
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from alm.audio.source import Samples, check_values, checked_channels, checked_rate
+from alm.closing import Closing
 from alm.errors import AudioError
 from alm.listening.blocks import BLOCK_SECONDS, BUFFER_SECONDS, Block
 from alm.listening.capture import Capture, first_accepted, look_again
@@ -27,7 +26,7 @@ RETRY_SECONDS = 1.0
 """Between two attempts to find a device that is gone."""
 
 
-class Microphone:
+class Microphone(Closing):
     """Sound from a device through PortAudio, averaged to mono; needs the extra `mic`.
 
     The device is opened by the first block, or when `sample_rate` or `name` is asked for. From then on it fills
@@ -134,14 +133,6 @@ class Microphone:
             if self._capture is not None:
                 self._capture.ring.close()
                 self._capture.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _opened(self) -> Capture:
         with PORTAUDIO:

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alm.audio.source import Samples, check_values, checked_channels, checked_rate, printable
+from alm.closing import Closing
 from alm.errors import AudioError
 from alm.listening.blocks import BLOCK_SECONDS, Block
 
@@ -52,7 +52,7 @@ FORMATS: dict[str, PcmFormat] = {
 """Sample formats by the names that ffmpeg uses; `s24le` is three bytes, arecord's S24_3LE."""
 
 
-class PcmPipe:
+class PcmPipe(Closing):
     """Frames of interleaved channels from a pipe, socket or file, averaged to mono; it waits for its reader.
 
     A writer that stops in the middle of a frame, or the wrong format or number of channels, leaves bytes that
@@ -116,14 +116,6 @@ class PcmPipe:
     def close(self) -> None:
         """Stop reading; the file itself stays open, it belongs to the caller."""
         self._closed.set()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _chunks(self, size: int) -> Iterator[tuple[bytes, float]]:
         """Pieces of `size` bytes, the last one shorter, each with the time its first bytes came."""

@@ -7,12 +7,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Self, cast
+from typing import cast
 
 import numpy as np
 
 from alm.audio.source import Recording, Samples, Source, open_recording
+from alm.closing import Closing
 from alm.errors import AudioError
 from alm.listening.blocks import BLOCK_SECONDS, BUFFER_SECONDS, Block, LiveSource
 
@@ -23,7 +23,7 @@ def open_source(source: Source | LiveSource) -> LiveSource:
     return cast(LiveSource, source) if hasattr(source, "blocks") else RecordingSource(source)
 
 
-class RecordingSource:
+class RecordingSource(Closing):
     """A path, the bytes of a file, a binary file object or a pair (samples, rate), block by block.
 
     With `paced` it behaves like a microphone: sound comes at that many times real time, and what nobody reads
@@ -82,14 +82,6 @@ class RecordingSource:
                 self._stack.close()
             finally:
                 self._inside.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _opened(self) -> Recording:
         with self._inside:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Self
 
 from alm.answers import Answer
+from alm.closing import Closing
 from alm.errors import AlmError, BusyError
 from alm.listening.blocks import LiveSource
 from alm.listening.bounded import Bounded
@@ -26,7 +26,7 @@ Ask = Callable[[SoundWindow, str], AnswerStream]
 """Begins the answer about a window; the text is a draft of it."""
 
 
-class WatchStream(Iterator[Event]):
+class WatchStream(Closing, Iterator[Event]):
     """The events of a source, as an iterator and an async iterator. Made by `model.watch`.
 
     One thread asks the model, and another listens to a live source. Nothing grows when the model or the consumer is
@@ -88,14 +88,6 @@ class WatchStream(Iterator[Event]):
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _cut(self) -> Iterator[SoundWindow]:
         """The windows of the source. An error comes after what was heard before it."""

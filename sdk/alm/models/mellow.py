@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Self, Unpack
+from typing import Unpack
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from alm.audio import Source, Window, WindowPolicy, compat_window, stream_window
 from alm.audio.log_mel import package_bank
 from alm.audio_tokens import AudioTokens
 from alm.clip_cache import CACHE_BYTES, ClipCache, sound_hash
+from alm.closing import Closing
 from alm.engines import Engine, load_engine
 from alm.engines.base import Array, Float32, Graph
 from alm.errors import AlmError, AudioError, EngineError, PackageError
@@ -55,7 +55,7 @@ class _Parts:
     """Audio tokens and a question to text."""
 
 
-class Mellow:
+class Mellow(Closing):
     """A loaded Mellow package. Made by `alm.load`.
 
     Safe to use from several threads at once. Closing it (or leaving `with`) lets go of the weights; sessions
@@ -221,14 +221,6 @@ class Mellow:
         self._parts = None
         self._cache.close()
         self._package.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _open(self) -> _Parts:
         parts = self._parts

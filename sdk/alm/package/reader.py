@@ -8,11 +8,11 @@ import os
 import stat
 import zlib
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 
+from alm.closing import Closing
 from alm.errors import PackageError
 from alm.package.archive import MANIFEST, Record, read_records
 from alm.package.manifest import Manifest
@@ -23,7 +23,7 @@ MAX_MANIFEST = 4 * 1024 * 1024
 BLOCK = 1024 * 1024
 
 
-class Package:
+class Package(Closing):
     """A checked `.alm` file, mapped read-only. Safe to use from several threads.
 
     Views and tensors stay valid after `close()`: the map lives until the last of them is gone. Replace a
@@ -106,14 +106,6 @@ class Package:
     def close(self) -> None:
         """Give up the map. Closing twice is allowed."""
         self._map = None
-
-    def __enter__(self) -> Package:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _printable(path: Path) -> str:
