@@ -13,7 +13,8 @@ from torch import nn
 from alm_export.graph import GraphBuilder
 from alm_export.spectrogram import log_mel
 from alm_train.models.htsat import HTSAT, Block, HTSATConfig, PatchMerging
-from alm_train.models.mellow import Mellow, Projection
+from alm_train.models.mellow import Mellow
+from alm_train.models.projection import Projection
 
 
 def build_audio_encoder(model: Mellow, scheme: str) -> GraphBuilder:

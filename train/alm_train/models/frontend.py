@@ -18,7 +18,7 @@ class FrontendConfig:
     """How a clip becomes log-mel frames. The defaults are those of the official Mellow checkpoint."""
 
     sample_rate: int = 32000
-    """Hz; also the rate for which the mel filter bank is built."""
+    """Hz."""
     samples: int = 320000
     """Length of one fitted clip, in samples."""
     n_fft: int = 1024
@@ -31,6 +31,9 @@ class FrontendConfig:
     """Lower edge of the first band, Hz."""
     fmax: float = 14000.0
     """Upper edge of the last band, Hz."""
+    bank_rate: int | None = None
+    """Rate for which the mel filter bank is built, where it is not `sample_rate`. CLAP 2023 hears 44.1 kHz through the
+    bank of 32 kHz, so that its bands lie 1.378 times higher than `fmin` and `fmax` say."""
 
     @property
     def frames(self) -> int:
@@ -40,7 +43,7 @@ class FrontendConfig:
 
 def mel_filter_bank(config: FrontendConfig) -> np.ndarray:
     """Slaney-scale triangles of equal area, shape (n_fft // 2 + 1, mels), float32."""
-    bins = np.linspace(0.0, config.sample_rate / 2, config.n_fft // 2 + 1)
+    bins = np.linspace(0.0, (config.bank_rate or config.sample_rate) / 2, config.n_fft // 2 + 1)
     edges = _mel_to_hz(np.linspace(_hz_to_mel(config.fmin), _hz_to_mel(config.fmax), config.mels + 2))
     rising = (bins[:, None] - edges[None, :-2]) / np.diff(edges)[None, :-1]
     falling = (edges[None, 2:] - bins[:, None]) / np.diff(edges)[None, 1:]

@@ -8,7 +8,7 @@ checkpoints, so an official file loads without a renaming table. Source: HTS-AT 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +63,12 @@ class HTSATConfig:
     def positions(self) -> int:
         """Distinct positions in time of the tagging head."""
         return self.fold * self.final_grid[1]
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> HTSATConfig:
+        """From what `dataclasses.asdict` gives, also after a trip through JSON."""
+        tuples = {key: tuple(data[key]) for key in ("patch", "depths", "heads")}
+        return cls(**{**data, **tuples, "frontend": FrontendConfig(**data["frontend"])})
 
 
 class HTSATOutput(NamedTuple):

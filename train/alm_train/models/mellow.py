@@ -13,10 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from alm_train.models.frontend import FrontendConfig
 from alm_train.models.htsat import HTSAT, HTSATConfig, HTSATOutput
+from alm_train.models.projection import Projection
 from alm_train.models.smollm2 import SmolLM2, SmolLM2Config
 
 
@@ -56,11 +55,10 @@ class MellowConfig:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> MellowConfig:
         """Inverse of `to_dict`, also after a trip through JSON."""
-        encoder = dict(data["encoder"])
-        encoder["frontend"] = FrontendConfig(**encoder["frontend"])
-        for key in ("patch", "depths", "heads"):
-            encoder[key] = tuple(encoder[key])
-        nested = {"encoder": HTSATConfig(**encoder), "decoder": SmolLM2Config(**data["decoder"])}
+        nested = {
+            "encoder": HTSATConfig.from_dict(data["encoder"]),
+            "decoder": SmolLM2Config(**data["decoder"]),
+        }
         return cls(**{**data, **nested})
 
 
@@ -139,21 +137,6 @@ class Tagger(nn.Module):
         super().__init__()
         self.htsat = HTSAT(config)
         self.c2l = nn.Linear(config.classes, config.final_width)
-
-
-class Projection(nn.Module):
-    """Two-layer residual projection: layer_norm(a + linear2(gelu(a))) with a = linear1(x)."""
-
-    def __init__(self, width: int, out: int) -> None:
-        super().__init__()
-        self.linear1 = nn.Linear(width, out, bias=False)
-        self.linear2 = nn.Linear(out, out, bias=False)
-        self.drop = nn.Dropout(0.5)
-        self.layer_norm = nn.LayerNorm(out)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        first = self.linear1(rows)
-        return self.layer_norm(first + self.drop(self.linear2(F.gelu(first))))
 
 
 class CaptionDecoder(nn.Module):
