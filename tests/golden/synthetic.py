@@ -12,12 +12,20 @@ import numpy as np
 import torch
 
 NORM_MARKS = ("norm", ".bn", "bn0", "ln_")
-TABLE_MARKS = ("embed_tokens", "lm_head")
+TIED_MARKS = ("embed_tokens", "lm_head", "wte")
+FIXED = ("melW", "num_batches_tracked")
+HEADS = {
+    "lm.model.embed_tokens.weight": "lm.lm_head.weight",
+    "gpt.transformer.wte.weight": "gpt.lm_head.weight",
+}
+"""The end of the embedding table's key, and of its head's."""
 
 
 def draw(key: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     """The float32 values of one tensor."""
     leaf = key.rsplit(".", 1)[-1]
+    if leaf == "logit_scale":
+        return np.float32(np.log(1 / 0.07))
     if leaf == "running_var":
         return _generator(seed, key).uniform(0.5, 1.5, shape).astype(np.float32)
     mean, deviation, name = 0.0, 1.0, key
@@ -29,8 +37,10 @@ def draw(key: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
         mean, deviation = 1.0, 0.1
     elif "relative_position_bias_table" in key:
         deviation = 0.5
-    elif any(mark in key for mark in TABLE_MARKS):
+    elif any(mark in key for mark in TIED_MARKS):
         deviation, name = 0.05, f"tied-embedding:{list(shape)}"  # the tied pair draws equal numbers
+    elif "wpe" in key:
+        deviation = 0.05
     elif len(shape) >= 2:
         deviation = 1.2 / np.sqrt(np.prod(shape[1:]))
     return (mean + _generator(seed, name).normal(0.0, deviation, shape)).astype(np.float32)
@@ -38,10 +48,15 @@ def draw(key: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
 
 def official_state(shapes: Mapping[str, torch.Size], seed: int = 0) -> dict[str, torch.Tensor]:
     """A state dict with the keys of the official file: `shapes` plus the unused classifier and the tied head."""
-    base, table = "audio_encoder.base.htsat.head.", "caption_decoder.lm.model.embed_tokens.weight"
-    extra = {f"{base}weight": (527, 527), f"{base}bias": (527,), "caption_decoder.lm.lm_head.weight": shapes[table]}
-    keys = {key: tuple(shape) for key, shape in shapes.items() if shape} | extra
-    return {key: torch.from_numpy(draw(key, tuple(shape), seed)) for key, shape in keys.items() if "melW" not in key}
+    keys = {key: tuple(shape) for key, shape in shapes.items() if not key.endswith(FIXED)}
+    for key in shapes:
+        if key.endswith("htsat.norm.weight"):
+            head = key.replace("norm.weight", "head.")
+            keys |= {f"{head}weight": (527, 527), f"{head}bias": (527,)}
+        for table, head in HEADS.items():
+            if key.endswith(table):
+                keys[key.replace(table, head)] = tuple(shapes[key])
+    return {key: torch.from_numpy(np.asarray(draw(key, shape, seed))) for key, shape in keys.items()}
 
 
 def _generator(seed: int, name: str) -> np.random.Generator:

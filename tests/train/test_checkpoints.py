@@ -16,7 +16,7 @@ from torch import Tensor
 
 from alm.errors import CheckpointError
 from alm_export.commands import main
-from alm_train.checkpoints.state import load_mellow, read_checkpoint
+from alm_train.checkpoints.state import load_state, read_checkpoint
 from alm_train.checkpoints.weights import load_weights
 from alm_train.models.mellow import Mellow
 
@@ -108,7 +108,7 @@ def test_state_dicts_load_with_and_without_the_prefix(
     write({f"{prefix}{key}": tensor for key, tensor in state.items()}, tmp_path / "m.ckpt")
     checkpoint = read_checkpoint(tmp_path / "m.ckpt")
     assert not same(target, state)
-    load_mellow(target, checkpoint.state, "m.ckpt")
+    load_state(target, checkpoint.state, "m.ckpt")
     assert same(target, state)
 
 
@@ -116,7 +116,7 @@ def test_a_prefix_on_some_keys_is_no_prefix(tmp_path: Path, state: State, target
     state[f"module.{EMBEDDING}"] = state.pop(EMBEDDING)
     torch.save(state, tmp_path / "m.ckpt")
     with pytest.raises(CheckpointError, match=f"1 missing: {EMBEDDING}; 1 unexpected: module.{EMBEDDING}"):
-        load_mellow(target, read_checkpoint(tmp_path / "m.ckpt").state, "m.ckpt")
+        load_state(target, read_checkpoint(tmp_path / "m.ckpt").state, "m.ckpt")
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
@@ -168,7 +168,7 @@ def test_every_missing_unexpected_and_misshapen_key_is_named(state: State, targe
     state["extra.one"] = state["extra.two"] = torch.zeros(1)
     state[EMBEDDING] = torch.zeros(5, 7)
     with pytest.raises(CheckpointError) as refused:
-        load_mellow(target, state, "m.ckpt")
+        load_state(target, state, "m.ckpt")
     text = str(refused.value)
     assert text.startswith("m.ckpt does not fit this model. ")
     assert f"2 missing: {gone[0]}, {gone[1]}" in text
@@ -179,7 +179,7 @@ def test_every_missing_unexpected_and_misshapen_key_is_named(state: State, targe
 
 def test_long_lists_are_counted(state: State, target: Mellow) -> None:
     with pytest.raises(CheckpointError, match=r"30 unexpected: (extra\.\d+, ){7}extra\.\d+ and 22 more"):
-        load_mellow(target, {**state, **{f"extra.{n}": torch.zeros(1) for n in range(30)}}, "m.ckpt")
+        load_state(target, {**state, **{f"extra.{n}": torch.zeros(1) for n in range(30)}}, "m.ckpt")
 
 
 def test_another_model_given_to_the_command(
@@ -202,7 +202,7 @@ def test_another_model_given_to_the_command(
 def test_weights_that_are_no_numbers(state: State, target: Mellow, value: float) -> None:
     state[EMBEDDING][3, 5] = value
     with pytest.raises(CheckpointError, match=f"{EMBEDDING} hold NaN or infinity"):
-        load_mellow(target, state, "m.ckpt")
+        load_state(target, state, "m.ckpt")
 
 
 def test_the_mel_filter_bank_of_the_file_wins(state: State, target: Mellow) -> None:
@@ -211,11 +211,11 @@ def test_the_mel_filter_bank_of_the_file_wins(state: State, target: Mellow) -> N
     frontend = target.audio_encoder.base.htsat.logmel_extractor
     before = frontend(sound)
     state[MEL] = state[MEL] * 10
-    load_mellow(target, state, "m.ckpt")
+    load_state(target, state, "m.ckpt")
     torch.testing.assert_close(frontend(sound), before + 10, rtol=0, atol=1e-3)
     del state[MEL]
     fresh = tiny_model(seed=3)
-    load_mellow(fresh, state, "m.ckpt")
+    load_state(fresh, state, "m.ckpt")
     torch.testing.assert_close(fresh.audio_encoder.base.htsat.logmel_extractor(sound), before)
 
 
@@ -236,7 +236,7 @@ def official_extras(model: Mellow) -> State:
 
 def test_what_can_be_computed_is_compared_and_dropped(source: Mellow, state: State, target: Mellow) -> None:
     unused = {f"{HTSAT}head.weight": torch.zeros(3, 3), f"{HTSAT}head.bias": torch.zeros(3)}
-    load_mellow(target, {**state, **official_extras(source), **unused}, "m.ckpt")
+    load_state(target, {**state, **official_extras(source), **unused}, "m.ckpt")
     assert same(target, state)
 
 
@@ -249,7 +249,7 @@ def test_a_file_that_computes_it_otherwise_is_another_model(
     key = list(extras)[place]
     extras[key] = change(extras[key])
     with pytest.raises(CheckpointError, match=f"{key} is not what this model computes"):
-        load_mellow(target, {**state, **extras}, "m.ckpt")
+        load_state(target, {**state, **extras}, "m.ckpt")
 
 
 def test_a_folder_comes_back_as_it_was_written_in_halves(tmp_path: Path, source: Mellow) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from golden.synthetic import official_state
 
-from alm_train.checkpoints.state import load_mellow
+from alm_train.checkpoints.state import load_state
 from alm_train.models.htsat import HTSATOutput
 from alm_train.models.mellow import Mellow, MellowConfig
 
@@ -27,7 +27,7 @@ def golden() -> dict[str, np.ndarray]:
 def model() -> Iterator[Mellow]:
     model = Mellow(MellowConfig())
     shapes = {key: tensor.shape for key, tensor in model.state_dict().items()}
-    load_mellow(model, official_state(shapes), "synthetic weights")
+    load_state(model, official_state(shapes), "synthetic weights")
     yield model.eval()
 
 

@@ -1,30 +1,25 @@
-"""Read a checkpoint file and load it into Mellow, strictly: every key accounted for, nothing executed.
+"""Read a checkpoint file and load it into a model, strictly: every key accounted for, nothing executed.
 
-The official file is a bare state dict written by `torch.save`, sometimes with `module.` before every key
-(Mellow fact sheet section 9). Besides weights it holds what the code can compute by itself; those entries are
-compared with what we compute, and then dropped.
+The official files are state dicts written by `torch.save`, sometimes with `module.` before every key; those of the
+CLAP family stand under the key `model` (CLAP fact sheet section 1).
 """
 
 from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from alm.errors import CheckpointError
-from alm_train.models.mellow import Mellow
+from alm_train.checkpoints.extras import EXTRAS, Extras
 
-HTSAT = "audio_encoder.base.htsat."
-MEL = f"{HTSAT}logmel_extractor.melW"
-EMBEDDING = "caption_decoder.lm.model.embed_tokens.weight"
-HEAD = "caption_decoder.lm.lm_head.weight"
 PARALLEL = "module."
+WRAPPER = "model"
 LISTED = 8
 """Keys listed per kind of mismatch before the rest is only counted."""
 
@@ -58,23 +53,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(state, metadata, digest)
 
 
-def load_mellow(model: Mellow, state: dict[str, Tensor], name: str) -> None:
+def load_state(model: nn.Module, state: dict[str, Tensor], name: str) -> None:
     """Copy `state` into `model`; CheckpointError lists every missing, unexpected and misshapen key.
 
-    `name` says in messages where the state came from. The mel filter bank is taken from the file when it is
-    there, as the original code does.
+    `name` says in messages where the state came from. What official files may hold besides is in `extras.py`.
     """
     state = dict(state)
-    derived = _derived(model)
-    if EMBEDDING in state:
-        derived[HEAD] = lambda tied=state[EMBEDDING]: tied
-    for key in [key for key in state if key in derived]:
-        _check_derived(key, state.pop(key), derived[key], name)
-    for key in [key for key in state if _unused(key)]:
-        del state[key]
     expected = model.state_dict()
-    state.setdefault(MEL, expected[MEL])
-    state.setdefault(f"{HTSAT}bn0.num_batches_tracked", torch.tensor(0))
+    for path, module in model.named_modules():
+        if type(module) in EXTRAS:
+            _settle(state, expected, f"{path}." if path else "", EXTRAS[type(module)](module), name)
     _check_keys(state, expected, name)
     broken = [key for key, tensor in state.items() if not torch.isfinite(tensor.float()).all()]
     if broken:
@@ -102,40 +90,33 @@ def _read_torch(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except Exception as error:  # torch raises RuntimeError, EOFError, ValueError, ... for damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is damaged or only half downloaded ({reason}); get it again") from error
+    if isinstance(state, dict) and isinstance(state.get(WRAPPER), dict):
+        state = state[WRAPPER]
     pairs = state.items() if isinstance(state, dict) else ()
     if not pairs or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in pairs):
         raise CheckpointError(f"{path} is no state dict: expected a dictionary from names to tensors")
     return state, {}
 
 
-def _derived(model: Mellow) -> dict[str, Callable[[], Tensor]]:
-    """Keys of the official file that we compute ourselves, and how."""
-    htsat = model.audio_encoder.base.htsat
-    found: dict[str, Callable[[], Tensor]] = {}
-    for part, name in enumerate(("conv_real", "conv_imag")):
-        key = f"{HTSAT}spectrogram_extractor.stft.{name}.weight"
-        found[key] = lambda part=part: htsat.logmel_extractor.kernels[part].unsqueeze(1)
-    for stage, layer in enumerate(htsat.layers):
-        for index, block in enumerate(layer.blocks):
-            prefix = f"{HTSAT}layers.{stage}.blocks.{index}."
-            found[f"{prefix}attn.relative_position_index"] = lambda b=block: b.attn.relative_position_index
-            if block.mask is not None:
-                found[f"{prefix}attn_mask"] = lambda b=block: b.mask
-    return found
+def _settle(state: dict[str, Tensor], expected: dict[str, Tensor], path: str, extras: Extras, name: str) -> None:
+    """Take one module's extras out of `state` and put in what it may lack."""
+    below = {key.removeprefix(path): tensor for key, tensor in state.items() if key.startswith(path)}
+    for key in [key for key in extras.derived if key in below]:
+        computed = extras.derived[key](below)
+        if computed is not None:
+            _check_derived(f"{path}{key}", state.pop(f"{path}{key}"), computed, name)
+    for key in extras.unused:
+        state.pop(f"{path}{key}", None)
+    for key in extras.optional:
+        state.setdefault(f"{path}{key}", expected[f"{path}{key}"])
 
 
-def _check_derived(key: str, tensor: Tensor, compute: Callable[[], Tensor], name: str) -> None:
-    expected = compute()
+def _check_derived(key: str, tensor: Tensor, expected: Tensor, name: str) -> None:
     if tensor.shape != expected.shape or not torch.allclose(tensor.float(), expected.float(), atol=1e-4):
         raise CheckpointError(
             f"{name}: {key} is not what this model computes; the file belongs to a model with another "
-            "spectrogram, window layout or head"
+            "spectrogram, window layout, mask or head"
         )
-
-
-def _unused(key: str) -> bool:
-    """The encoder's classifier of its first training: in every official file, never used."""
-    return key in (f"{HTSAT}head.weight", f"{HTSAT}head.bias")
 
 
 def _check_keys(state: dict[str, Tensor], expected: dict[str, Tensor], name: str) -> None:

@@ -1,4 +1,4 @@
-"""Weights by name: `reference`, `v0`, `v0_s`, `random`, or a path. Never guessed.
+"""Weights by name: `reference`, an official one such as `v0`, `random`, or a path. Never guessed.
 
 A folder of weights holds `model.safetensors` (float16 or float32, with family, config, licence and
 attribution as metadata) and `tokenizer.json`. The official checkpoint is a single file of known shape.
@@ -16,11 +16,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
+from torch import nn
 
 from alm.errors import CheckpointError
 from alm_train.checkpoints.download import OFFICIAL, fetch
-from alm_train.checkpoints.state import load_mellow, read_checkpoint
-from alm_train.models.mellow import Mellow, MellowConfig
+from alm_train.checkpoints.families import Config, Family, find_family
+from alm_train.checkpoints.state import load_state, read_checkpoint
 
 MODEL = "model.safetensors"
 TOKENIZER = "tokenizer.json"
@@ -34,12 +35,14 @@ Progress = Callable[[int, int | None], None]
 class Weights:
     """A loaded model with everything a package must say about it."""
 
-    model: Mellow
+    family: str
+    """Family of the model."""
+    model: nn.Module
     """In evaluation mode."""
     tokenizer: str
     """tokenizer.json as text, the pad token registered."""
     source: str
-    """`reference`, `v0`, `v0_s`, `random` or `path`."""
+    """`reference`, `random`, `path` or the name of an official checkpoint."""
     name: str
     """Name of the model."""
     sha256: str
@@ -50,33 +53,38 @@ class Weights:
     """Who made them, from what."""
 
 
-def load_weights(source: str, *, offline: bool = False, progress: Progress | None = None) -> Weights:
-    """Load Mellow weights by name or path. `progress(done, total)` counts downloaded bytes.
+def load_weights(
+    source: str, family: str = "mellow", *, offline: bool = False, progress: Progress | None = None
+) -> Weights:
+    """Load the weights of a family by name or path. `progress(done, total)` counts downloaded bytes.
 
     Raises CheckpointError; for a name that is neither known nor a path the message lists the names.
     """
+    kind = find_family(family)
     if source == "reference":
-        with as_file(files("alm_train") / "weights" / "mellow") as folder:
-            return _from_folder(folder, "reference")
-    if source in OFFICIAL:
-        return _official(fetch(OFFICIAL[source], offline=offline, progress=progress), source)
+        with as_file(files("alm_train") / "weights" / family) as folder:
+            return _from_folder(kind, folder, "reference")
+    if source in kind.official:
+        return _official(kind, fetch(OFFICIAL[source], offline=offline, progress=progress), source)
     if source == "random":
-        return _random()
+        return _random(kind)
     path = Path(source)
     if path.is_dir():
-        return _from_folder(path, "path")
+        return _from_folder(kind, path, "path")
     if path.is_file():
-        return _official(path, "path")
-    known = ", ".join(("reference", *OFFICIAL, "random"))
-    raise CheckpointError(f"--weights {source}: no such file or folder, and no name of weights ({known})")
+        return _official(kind, path, "path")
+    known = ", ".join(("reference", *kind.official, "random"))
+    raise CheckpointError(f"--weights {source}: no such file or folder, and no name of {family} weights ({known})")
 
 
-def write_weights(folder: Path, model: Mellow, tokenizer: str, licence: str, attribution: str) -> None:
+def write_weights(
+    folder: Path, model: nn.Module, tokenizer: str, licence: str, attribution: str, family: str = "mellow"
+) -> None:
     """Write a folder that `load_weights` takes, the tensors in float16."""
     state = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
     halves = {key: t.half() if t.is_floating_point() else t for key, t in state.items()}
     metadata = {
-        "family": "mellow",
+        "family": family,
         "config": json.dumps(model.config.to_dict()),
         "licence": licence,
         "attribution": attribution,
@@ -86,62 +94,75 @@ def write_weights(folder: Path, model: Mellow, tokenizer: str, licence: str, att
     (folder / TOKENIZER).write_text(tokenizer, encoding="utf-8")
 
 
-def _from_folder(folder: Path, source: str) -> Weights:
+def _from_folder(family: Family, folder: Path, source: str) -> Weights:
     checkpoint = read_checkpoint(folder / MODEL)
     metadata = checkpoint.metadata
     missing = {"family", "config", "licence", "attribution"} - metadata.keys()
-    if missing or metadata["family"] != "mellow":
+    if missing or metadata["family"] != family.name:
         raise CheckpointError(
-            f"{folder / MODEL}: expected the metadata of a mellow model with family, config, licence and "
+            f"{folder / MODEL}: expected the metadata of a {family.name} model with family, config, licence and "
             f"attribution; found {metadata.get('family', 'no family')!r}, missing {sorted(missing)}"
         )
     try:
-        model = Mellow(MellowConfig.from_dict(json.loads(metadata["config"])))
+        config = family.config.from_dict(json.loads(metadata["config"]))
+        model = family.module(config)
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / MODEL}: the config in its metadata is not usable: {error}") from error
-    load_mellow(model, checkpoint.state, str(folder / MODEL))
-    name = "mellow-reference" if source == "reference" else folder.resolve().name
-    tokenizer = _tokenizer(folder / TOKENIZER, model.config)
+    load_state(model, checkpoint.state, str(folder / MODEL))
     return Weights(
-        model.eval(), tokenizer, source, name, checkpoint.sha256, metadata["licence"], metadata["attribution"]
+        family=family.name,
+        model=model.eval(),
+        tokenizer=_tokenizer(folder / TOKENIZER, config),
+        source=source,
+        name=f"{family.name}-reference" if source == "reference" else folder.resolve().name,
+        sha256=checkpoint.sha256,
+        licence=metadata["licence"],
+        attribution=metadata["attribution"],
     )
 
 
-def _official(path: Path, source: str) -> Weights:
-    checkpoint = read_checkpoint(path)
-    model = Mellow(MellowConfig())
-    load_mellow(model, checkpoint.state, str(path))
-    attribution = "Mellow by Deshmukh, Dixit, Singh and Raj (arXiv 2503.08540), github.com/soham97/mellow"
-    name = f"mellow-{source.replace('_', '-')}" if source in OFFICIAL else path.stem
-    licence = "MIT" if source in OFFICIAL else "not stated: the licence of the file you gave"
+def _official(family: Family, path: Path, source: str) -> Weights:
+    checkpoint, config = read_checkpoint(path), family.config()
+    model = family.module(config)
+    load_state(model, checkpoint.state, str(path))
+    named = source in family.official
     return Weights(
-        model.eval(), _official_tokenizer(model.config), source, name, checkpoint.sha256, licence, attribution
+        family=family.name,
+        model=model.eval(),
+        tokenizer=_official_tokenizer(family, config),
+        source=source,
+        name=f"{family.name}-{source.replace('_', '-')}" if named else path.stem,
+        sha256=checkpoint.sha256,
+        licence=family.licence if named else "not stated: the licence of the file you gave",
+        attribution=family.attribution,
     )
 
 
-def _random(seed: int = 0) -> Weights:
+def _random(family: Family, seed: int = 0) -> Weights:
     torch.manual_seed(seed)
-    model = Mellow(MellowConfig())
+    config = family.config()
+    model = family.module(config)
     digest = hashlib.sha256()
     for tensor in model.state_dict().values():
         digest.update(tensor.contiguous().numpy().data)
     return Weights(
-        model.eval(),
-        _official_tokenizer(model.config),
-        "random",
-        "mellow-random",
-        digest.hexdigest(),
-        "CC0-1.0",
-        f"random numbers in the official shapes, seed {seed}; for measuring speed and memory only",
+        family=family.name,
+        model=model.eval(),
+        tokenizer=_official_tokenizer(family, config),
+        source="random",
+        name=f"{family.name}-random",
+        sha256=digest.hexdigest(),
+        licence="CC0-1.0",
+        attribution=f"random numbers in the official shapes, seed {seed}; for measuring speed and memory only",
     )
 
 
-def _official_tokenizer(config: MellowConfig) -> str:
-    with as_file(files("alm_train") / "tokenizers" / "smollm2.json") as path:
+def _official_tokenizer(family: Family, config: Config) -> str:
+    with as_file(files("alm_train") / "tokenizers" / family.tokenizer) as path:
         return _tokenizer(path, config)
 
 
-def _tokenizer(path: Path, config: MellowConfig) -> str:
+def _tokenizer(path: Path, config: Config) -> str:
     try:
         tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except Exception as error:  # the tokenizers library raises plain Exception

@@ -1,0 +1,83 @@
+"""What the official files hold besides the weights our modules have, module by module.
+
+The authors load most of their files non-strictly; here every entry is either wanted, or listed below, or an error.
+Three kinds are listed. `derived`: what our code computes by itself, compared with it and then dropped. `unused`: weights
+that the authors' code stores and that no output depends on, dropped. `optional`: what we can do without, where the
+module's own value stays. Sources: Mellow fact sheet section 9, CLAP sections 4.6 and 10, ADIFF section 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from alm_train.models.gpt2 import GPT2, GPT2LM
+from alm_train.models.htsat import HTSAT
+from alm_train.models.smollm2 import SmolLM2
+
+Compute = Callable[[dict[str, Tensor]], Tensor | None]
+"""From the module's entries in the same file to the value expected; None where they lack what it depends on."""
+
+
+@dataclass(frozen=True)
+class Extras:
+    """Entries of one module, by their keys below it."""
+
+    derived: dict[str, Compute] = field(default_factory=dict)
+    """Compared with what is computed here, then dropped."""
+    unused: tuple[str, ...] = ()
+    """Dropped."""
+    optional: tuple[str, ...] = ()
+    """May be missing."""
+
+
+def _htsat(module: HTSAT) -> Extras:
+    """The transform as convolution rows, window layouts, and the classifier of the encoder's first training."""
+    derived: dict[str, Compute] = {}
+    for part, name in enumerate(("conv_real", "conv_imag")):
+        derived[f"spectrogram_extractor.stft.{name}.weight"] = lambda state, part=part: module.logmel_extractor.kernels[
+            part
+        ].unsqueeze(1)
+    for stage, layer in enumerate(module.layers):
+        for index, block in enumerate(layer.blocks):
+            below = f"layers.{stage}.blocks.{index}."
+            derived[f"{below}attn.relative_position_index"] = lambda state, b=block: b.attn.relative_position_index
+            if block.mask is not None:
+                derived[f"{below}attn_mask"] = lambda state, b=block: b.mask
+    # The mel filter bank of the file wins where there is one: the encoder was trained on it.
+    return Extras(derived, ("head.weight", "head.bias"), ("logmel_extractor.melW",))
+
+
+def _smollm2(module: SmolLM2) -> Extras:
+    return Extras({"lm_head.weight": lambda state: state.get("model.embed_tokens.weight")})
+
+
+def _gpt2_lm(module: GPT2LM) -> Extras:
+    return Extras({"lm_head.weight": lambda state: state.get("transformer.wte.weight")})
+
+
+def _gpt2(module: GPT2) -> Extras:
+    """Causal mask and its filler, which `transformers` before 4.31 wrote into every layer."""
+    size, derived = module.config.max_positions, dict[str, Compute]()
+    for layer in range(module.config.layers):
+        derived[f"h.{layer}.attn.bias"] = lambda state: torch.ones(1, 1, size, size).tril()
+        derived[f"h.{layer}.attn.masked_bias"] = lambda state: torch.tensor(-1e4)
+    return Extras(derived)
+
+
+def _batch_norm(module: nn.BatchNorm2d) -> Extras:
+    """The counter is read in training only."""
+    return Extras(optional=("num_batches_tracked",))
+
+
+EXTRAS: dict[type[nn.Module], Callable[..., Extras]] = {
+    HTSAT: _htsat,
+    SmolLM2: _smollm2,
+    GPT2LM: _gpt2_lm,
+    GPT2: _gpt2,
+    nn.BatchNorm2d: _batch_norm,
+}
+"""By the type of module."""
