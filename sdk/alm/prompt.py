@@ -9,6 +9,7 @@ import numpy as np
 
 from alm.engines.base import Int64
 from alm.errors import PackageError, PromptError
+from alm.memory import give_back
 
 if TYPE_CHECKING:
     from alm.package import PromptLayout
@@ -32,6 +33,8 @@ class PromptTokenizer:
                 f"the entry tokenizer.json is not a tokenizer in Hugging Face format ({error}); "
                 "export the package again"
             ) from error
+        # Parsing a vocabulary of 49152 leaves 17 MB freed and not given back.
+        give_back()
         self._layout = layout
         self._check_ids(vocabulary)
         # Layout is ours: what the file says about padding and truncation would silently change prompts.

@@ -66,7 +66,7 @@ def watch(
         raise typer.BadParameter(f"found {found}, expected one of: a sound file, -, --file FILE, --mic, --device NAME")
     from alm import load
     from alm.listening.gate import GateSettings
-    from alm.listening.memory import return_large_blocks
+    from alm.memory import return_large_blocks
 
     return_large_blocks()
     settings = GateSettings(threshold=threshold) if gate else None

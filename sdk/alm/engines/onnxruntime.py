@@ -5,7 +5,6 @@ Importing this module imports onnxruntime, so only `load_engine` does it.
 
 from __future__ import annotations
 
-import ctypes
 import math
 import mmap
 import os
@@ -20,12 +19,13 @@ import onnxruntime as ort
 from alm.engines.base import Array, Float32, Int64
 from alm.engines.external_data import relocate
 from alm.errors import EngineError
+from alm.memory import give_back
 from alm.package import Package
 from alm.package.manifest import DecoderShape
 
 PROVIDERS = ["CPUExecutionProvider"]
-GIVE_BACK = getattr(ctypes.CDLL(None), "malloc_trim", None)
-"""glibc's call that hands freed memory to the system; other C libraries have none."""
+LONG = 64
+"""Positions from which a run of the decoder gives back what it took: 10 MB for the prefix of the full-size model."""
 DECODER_INPUTS = {"embeddings", "rows", "last_position", "total_length"}
 """What a decoder graph takes beside its past keys and values."""
 
@@ -103,9 +103,7 @@ class OnnxGraph:
         free again before the decoder starts."""
         self._session = session
         self._gives_back = gives_back
-        self._options = ort.RunOptions()
-        if gives_back:
-            self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self._options = _run_options(gives_back)
 
     def run(self, outputs: Sequence[str], **inputs: Array) -> dict[str, Array]:
         """Compute the named outputs; EngineError when names, types or shapes do not fit."""
@@ -114,8 +112,8 @@ class OnnxGraph:
         except Exception as error:
             raise EngineError(f"onnxruntime failed: {error}") from error
         finally:
-            if self._gives_back and GIVE_BACK is not None:
-                GIVE_BACK(0)
+            if self._gives_back:
+                give_back()
 
 
 class OnnxEmbedding:
@@ -227,6 +225,7 @@ class OnnxKVCache:
                 f"cannot append {len(embeddings)} positions to {self._length}: the cache holds {self.capacity}"
             )
         logits = np.empty((len(rows), self._decoder.shape.vocabulary), np.float32)
+        long = len(embeddings) >= LONG
         binding = self._binding
         try:
             binding.bind_cpu_input("embeddings", np.ascontiguousarray(embeddings[np.newaxis], np.float32))
@@ -234,9 +233,12 @@ class OnnxKVCache:
             binding.bind_cpu_input("last_position", np.array([total - 1], np.int32))
             binding.bind_cpu_input("total_length", np.array(total, np.int32))
             binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(logits))
-            self._decoder.session.run_with_iobinding(binding)
+            self._decoder.session.run_with_iobinding(binding, _run_options(long))
         except Exception as error:
             raise EngineError(f"onnxruntime failed in the decoder: {error}") from error
+        finally:
+            if long:
+                give_back()
         self._length = total
         return logits
 
@@ -259,3 +261,10 @@ class OnnxKVCache:
     def _hold(self, positions: Float32) -> None:
         self._length = positions.shape[3]
         self._buffers[:, :, :, : self._length] = positions
+
+
+def _run_options(gives_back: bool) -> ort.RunOptions:
+    options = ort.RunOptions()
+    if gives_back:
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
