@@ -79,7 +79,8 @@ def test_a_refusal_lists_every_trial_and_says_what_to_do() -> None:
         search(ladders, measured(costs, []), 0.05)
     assert isinstance(refused.value, ExportError)
     text = str(refused.value)
-    assert "more than 5.0% of next-token decisions" in text
+    assert "more than the budget of 5.0% allows" in text
+    assert "12.0% of next-token decisions differ" in text
     assert "audio_encoder e0, decoder d0, head h0: 12.0%" in text
     assert "audio_encoder e0, decoder d0, head h1: 9.0%" in text
     assert "--int8, --fp32" in text

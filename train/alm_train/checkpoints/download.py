@@ -61,8 +61,10 @@ _MELLOW = "soham97/mellow/resolve/83672db0dae28764e283210d5bb732621e903d8a"
 OFFICIAL: dict[str, RemoteFile] = {
     "v0": RemoteFile(f"{_MELLOW}/v0.ckpt"),
     "v0_s": RemoteFile(f"{_MELLOW}/v0_s.ckpt"),
+    "2023": RemoteFile("microsoft/msclap/resolve/main/CLAP_weights_2023.pth"),
 }
-"""The authors' checkpoints by the name given to `--weights`, at a fixed revision."""
+"""The authors' checkpoints by the name given to `--weights`: Mellow's at a fixed revision, CLAP's at the newest, because
+no revision of it could be looked up when this was written."""
 
 
 def cache_folder() -> Path:

@@ -1,0 +1,83 @@
+"""The model families whose weights can be loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+from torch import nn
+
+from alm.errors import CheckpointError
+from alm_train.models.clap import Clap, ClapConfig
+from alm_train.models.mellow import Mellow, MellowConfig
+
+
+class Config(Protocol):
+    """What is asked of a family's frozen config. Its defaults are the official checkpoint's shape."""
+
+    @property
+    def pad_id(self) -> int:
+        """Token that fills a text's places."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain data."""
+        ...
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Inverse of `to_dict`, also after a trip through JSON."""
+        ...
+
+
+@dataclass(frozen=True)
+class Family:
+    """How the weights of one family are read."""
+
+    name: str
+    """Name in the metadata of weights, and of the folder of the bundled ones."""
+    config: type[Config]
+    """Shape of the model."""
+    module: Callable[[Any], nn.Module]
+    """The model of a config."""
+    tokenizer: str
+    """Tokenizer of the official checkpoints, below `alm_train/tokenizers`."""
+    official: tuple[str, ...]
+    """Official checkpoints by the name given to `--weights`, as `OFFICIAL` lists them."""
+    licence: str
+    """Licence of the official checkpoints."""
+    attribution: str
+    """Who made the official checkpoints."""
+
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family(
+            name="mellow",
+            config=MellowConfig,
+            module=Mellow,
+            tokenizer="smollm2.json",
+            official=("v0", "v0_s"),
+            licence="MIT",
+            attribution="Mellow by Deshmukh, Dixit, Singh and Raj (arXiv 2503.08540), github.com/soham97/mellow",
+        ),
+        Family(
+            name="clap",
+            config=ClapConfig,
+            module=Clap,
+            tokenizer="gpt2.json",
+            official=("2023",),
+            licence="not stated by the authors: read the model card of microsoft/msclap before passing them on",
+            attribution="CLAP by Elizalde, Deshmukh and Wang (arXiv 2309.05767), github.com/microsoft/CLAP",
+        ),
+    )
+}
+
+
+def find_family(name: str) -> Family:
+    """The family of that name; CheckpointError lists the known ones."""
+    if name not in FAMILIES:
+        raise CheckpointError(f"unknown model family {name!r}; this version has {', '.join(FAMILIES)}")
+    return FAMILIES[name]
