@@ -1,0 +1,69 @@
+"""What every loaded package offers, whatever its family."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from alm.clip_cache import CACHE_BYTES
+from alm.closing import Closing
+from alm.engines import Engine, load_engine
+from alm.errors import AlmError, PackageError
+from alm.package import Manifest, Package
+from alm.self_test import SelfTest
+from alm.turns import WAITING
+
+
+class Model(Closing):
+    """A loaded package. Made by `alm.load`; a family adds what can be asked of it."""
+
+    def __init__(
+        self,
+        package: Package,
+        *,
+        threads: int | None = None,
+        cache_bytes: int = CACHE_BYTES,
+        waiting: int = WAITING,
+    ) -> None:
+        """Take an open package, which is closed with the model. A family loads its components with the rest."""
+        self._package = package
+
+    @property
+    def package(self) -> Package:
+        """The package this model was loaded from."""
+        return self._package
+
+    @property
+    def info(self) -> Manifest:
+        """The package's manifest: model, weights and licence, target, scheme, quality."""
+        return self._package.manifest
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What this package can be asked to do, such as ("ask", "compare", "choose")."""
+        return self.info.capabilities
+
+    def need(self, capability: str) -> None:
+        """Raise AlmError unless the package can do this."""
+        if capability not in self.capabilities:
+            raise AlmError(
+                f"{self.package.path} cannot {capability}: it is a {self.info.model.family} package that can "
+                f"{', '.join(self.capabilities)}"
+            )
+
+    @property
+    @abstractmethod
+    def self_test(self) -> SelfTest:
+        """How `alm verify` tests this model."""
+
+
+def load_engines(manifest: Manifest, components: tuple[str, ...], threads: int | None) -> dict[str, Engine]:
+    """The engine of each of `components`, one object per engine; PackageError when the package lacks one."""
+    missing = [name for name in components if name not in manifest.components]
+    if missing:
+        raise PackageError(
+            f"a {manifest.model.family} package needs the components {', '.join(components)}; "
+            f"missing: {', '.join(missing)}. Export the package again"
+        )
+    wanted = {name: manifest.components[name].engine for name in components}
+    loaded = {name: load_engine(name, threads) for name in set(wanted.values())}
+    return {name: loaded[engine] for name, engine in wanted.items()}
