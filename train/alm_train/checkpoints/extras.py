@@ -14,9 +14,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from alm_train.models.bert import Bert
+from alm_train.models.cnn14 import Cnn14
+from alm_train.models.frontend import LogMel
 from alm_train.models.gpt2 import GPT2, GPT2LM
 from alm_train.models.htsat import HTSAT
 from alm_train.models.smollm2 import SmolLM2
+
+MEL = "logmel_extractor.melW"
+"""The mel filter bank. That of the file wins where there is one: the encoder was trained on it."""
 
 Compute = Callable[[dict[str, Tensor]], Tensor | None]
 """From the module's entries in the same file to the value expected; None where they lack what it depends on."""
@@ -36,19 +42,25 @@ class Extras:
 
 def _htsat(module: HTSAT) -> Extras:
     """The transform as convolution rows, window layouts, and the classifier of the encoder's first training."""
-    derived: dict[str, Compute] = {}
-    for part, name in enumerate(("conv_real", "conv_imag")):
-        derived[f"spectrogram_extractor.stft.{name}.weight"] = lambda state, part=part: module.logmel_extractor.kernels[
-            part
-        ].unsqueeze(1)
+    derived = _transform(module.logmel_extractor)
     for stage, layer in enumerate(module.layers):
         for index, block in enumerate(layer.blocks):
             below = f"layers.{stage}.blocks.{index}."
             derived[f"{below}attn.relative_position_index"] = lambda state, b=block: b.attn.relative_position_index
             if block.mask is not None:
                 derived[f"{below}attn_mask"] = lambda state, b=block: b.mask
-    # The mel filter bank of the file wins where there is one: the encoder was trained on it.
-    return Extras(derived, ("head.weight", "head.bias"), ("logmel_extractor.melW",))
+    return Extras(derived, ("head.weight", "head.bias"), (MEL,))
+
+
+def _cnn14(module: Cnn14) -> Extras:
+    """The transform, and the tagging head behind the embedding that CLAP reads."""
+    return Extras(_transform(module.logmel_extractor), ("fc_audioset.weight", "fc_audioset.bias"), (MEL,))
+
+
+def _transform(log_mel: LogMel) -> dict[str, Compute]:
+    """Windowed Fourier rows, which upstream stores as the kernels of two convolutions."""
+    names = [f"spectrogram_extractor.stft.{name}.weight" for name in ("conv_real", "conv_imag")]
+    return {key: lambda state, part=part: log_mel.kernels[part].unsqueeze(1) for part, key in enumerate(names)}
 
 
 def _smollm2(module: SmolLM2) -> Extras:
@@ -68,6 +80,13 @@ def _gpt2(module: GPT2) -> Extras:
     return Extras(derived)
 
 
+def _bert(module: Bert) -> Extras:
+    """Row numbers of the position table, which older `transformers` wrote, and the pooler behind what CLAP reads."""
+    positions = torch.arange(module.config.max_positions)[None]
+    unused = ("pooler.dense.weight", "pooler.dense.bias")
+    return Extras({"embeddings.position_ids": lambda state: positions}, unused)
+
+
 def _batch_norm(module: nn.BatchNorm2d) -> Extras:
     """The counter is read in training only."""
     return Extras(optional=("num_batches_tracked",))
@@ -75,6 +94,8 @@ def _batch_norm(module: nn.BatchNorm2d) -> Extras:
 
 EXTRAS: dict[type[nn.Module], Callable[..., Extras]] = {
     HTSAT: _htsat,
+    Cnn14: _cnn14,
+    Bert: _bert,
     SmolLM2: _smollm2,
     GPT2LM: _gpt2_lm,
     GPT2: _gpt2,

@@ -61,5 +61,7 @@ def beam_search(
         tokens = torch.cat((tokens[parents], following[:, None]), 1)
         lengths, scores = lengths[parents], averages * lengths[parents]
         stopped = stopped[parents] | (following == stop_id)
-    ranked = sorted(zip((scores / lengths).tolist(), lengths.tolist(), tokens.tolist(), strict=True), key=lambda x: -x[0])
+    ranked = sorted(
+        zip((scores / lengths).tolist(), lengths.tolist(), tokens.tolist(), strict=True), key=lambda x: -x[0]
+    )
     return [Hypothesis(tuple(ids[: int(length)]), score) for score, length, ids in ranked]
