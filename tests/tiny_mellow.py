@@ -94,8 +94,11 @@ def request(
 ) -> Request:
     """An export of `weights`; `scheme` is a precision or what `--scheme` takes."""
     device = find_target(target)
-    ladders = device.ladders(scheme, engine) if scheme in PRECISION else parse_schemes(scheme)
-    return Request(device, engine, scheme if scheme in PRECISION else "custom", ladders, str(weights), output, budget)
+    ladders = {
+        name: device.ladders(scheme, name) if scheme in PRECISION else parse_schemes(scheme)
+        for name in engine.split(",")
+    }
+    return Request(device, scheme if scheme in PRECISION else "custom", ladders, str(weights), output, budget)
 
 
 def export_tiny(weights: Path, output: Path, scheme: str = "fp32", report: Report | None = None) -> Exported:

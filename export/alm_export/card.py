@@ -19,7 +19,7 @@ def model_card(manifest: Manifest) -> str:
     """Markdown with the front matter that model hubs read."""
     model, weights, frontend = manifest.model, manifest.weights, manifest.frontend
     seconds = frontend.samples / frontend.sample_rate
-    parts = "\n".join(f"| `{name}` | {c.scheme} | {c.engine} |" for name, c in manifest.components.items())
+    parts = "\n".join(f"| `{name}` | {c.scheme} | {c.engine} |" for name, c in manifest.distinct_components)
     return f"""---
 license: {weights.licence}
 library_name: alm-edge
@@ -62,12 +62,14 @@ def quality_rows(manifest: Manifest) -> list[tuple[str, str, str, str]]:
     """One row per score, under QUALITY_COLUMNS; none when quality was not measured."""
     if "whole" not in manifest.quality:
         return []
-    whole = manifest.quality["whole"]
+    measured = {"": manifest.quality} if not manifest.variants else {f" on {manifest.engine}": manifest.quality}
+    measured |= {f" on {engine}": scores for engine, scores in manifest.quality.get("variants", {}).items()}
     scores = {
-        "next-token decisions equal to float32": whole["agreement"],
-        "right answers, this package": whole["accuracy"],
-        "right answers, PyTorch float32": whole["accuracy_fp32"],
+        f"next-token decisions equal to float32{where}": quality["whole"]["agreement"]
+        for where, quality in measured.items()
     }
+    scores |= {f"right answers{where or ', this package'}": q["whole"]["accuracy"] for where, q in measured.items()}
+    scores["right answers, PyTorch float32"] = manifest.quality["whole"]["accuracy_fp32"]
     return [
         (name, f"{s['share']:.1%}", f"{s['low']:.1%} to {s['high']:.1%}", str(s["n"])) for name, s in scores.items()
     ]

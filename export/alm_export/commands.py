@@ -40,7 +40,8 @@ def export(
         str | None, typer.Option(help="A scheme for all parts, or audio_encoder=…,decoder=…,head=….")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="Engine of the decoder: onnxruntime or gguf.", show_default="the target's")
+        str | None,
+        typer.Option(help="onnxruntime, gguf, or a comma list: the first is the default.", show_default="the target's"),
     ] = None,
     weights: Annotated[
         str, typer.Option(help="reference, v0, v0_s, random, or a path to a checkpoint or weights folder.")
@@ -62,21 +63,21 @@ def export(
         raise typer.BadParameter("choose one of --int4, --int8, --fp32 and --scheme")
     _require_libraries()
     from alm_export.pipeline import Request, export
-    from alm_export.targets import find_engine, find_target, parse_schemes
+    from alm_export.targets import find_engines, find_target, parse_schemes
 
     device = find_target(target)
-    runtime = find_engine(engine or device.engine)
-    if scheme and runtime != "onnxruntime":
+    engines = find_engines(engine or device.engine)
+    if scheme and engines != ("onnxruntime",):
         raise typer.BadParameter("--scheme names onnxruntime's schemes; choose a precision", param_hint="--engine")
     precision = (precisions or ["int4"])[0]
     named = "custom" if scheme else precision
+    suffix = "" if engine is None or engines == (device.engine,) else f"-{engine.replace(',', '-')}"
     request = Request(
         target=device,
-        engine=runtime,
         scheme=named,
-        ladders=parse_schemes(scheme) if scheme else device.ladders(precision, runtime),
+        ladders={name: parse_schemes(scheme) if scheme else device.ladders(precision, name) for name in engines},
         weights=weights,
-        output=output or Path(f"{family}-{target}-{named}{'-gguf' if runtime == 'llama.cpp' else ''}.alm"),
+        output=output or Path(f"{family}-{target}-{named}{suffix}.alm"),
         budget=budget,
         recordings=calibrate,
         offline=offline,
@@ -135,19 +136,22 @@ def _require_libraries() -> None:
 
 
 def _print_plan(console: Console, request: Request) -> None:
-    console.print(f"[bold]{request.target.name}[/bold]: {request.target.description}, {request.engine}")
-    for part, ladder in request.ladders.items():
-        more = f" (then {', '.join(ladder[1:])} if the budget asks for it)" if ladder[1:] else ""
-        console.print(f"  {part:<14}{ladder[0]}{more}", highlight=False, soft_wrap=True)
+    console.print(f"[bold]{request.target.name}[/bold]: {request.target.description}")
+    for engine, ladders in request.ladders.items():
+        console.print(f"[bold]{engine}[/bold]")
+        for part, ladder in ladders.items():
+            more = f" (then {', '.join(ladder[1:])} if the budget asks for it)" if ladder[1:] else ""
+            console.print(f"  {part:<14}{ladder[0]}{more}", highlight=False, soft_wrap=True)
 
 
 def _print_summary(console: Console, exported: Exported) -> None:
     from alm_export.card import QUALITY_COLUMNS, quality_rows
 
-    parity = Table("stage", "difference from PyTorch float32", title="Parity", title_justify="left")
-    for stage in exported.parity.stages:
-        unit = " tokens differ" if stage.stage == "tokens" else ""
-        parity.add_row(stage.stage, f"{stage.difference:.3g}{unit}")
+    parity = Table("engine", "stage", "difference from PyTorch float32", title="Parity", title_justify="left")
+    for engine, made in exported.made.items():
+        for stage in made.parity.stages:
+            unit = " tokens differ" if stage.stage == "tokens" else ""
+            parity.add_row(engine, stage.stage, f"{stage.difference:.3g}{unit}")
     console.print(parity)
     quality = Table(*QUALITY_COLUMNS, title="Quality", title_justify="left")
     for row in quality_rows(exported.manifest):
@@ -165,11 +169,17 @@ def _print_summary(console: Console, exported: Exported) -> None:
 
 
 def _summary(exported: Exported) -> dict[str, object]:
+    engines = {
+        engine: {
+            "schemes": {name: component.scheme for name, component in made.draft.components.components.items()},
+            "parity": {stage.stage: stage.difference for stage in made.parity.stages},
+        }
+        for engine, made in exported.made.items()
+    }
     return {
         "path": os.fspath(exported.path),
         "bytes": exported.path.stat().st_size,
-        "schemes": {name: c.scheme for name, c in exported.manifest.components.items()},
-        "parity": {stage.stage: stage.difference for stage in exported.parity.stages},
+        "engines": engines,
         "quality": exported.manifest.quality,
         "weights": {"source": exported.manifest.weights.source, "licence": exported.manifest.weights.licence},
     }

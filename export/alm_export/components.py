@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import filecmp
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from alm_train.checkpoints.weights import Weights
 ANSWER_ROOM = 300
 """Tokens of the longest answer, as the authors' examples allow."""
 
+Built = tuple[dict[str, Component], dict[str, bytes | Path]]
+"""Components by name, and the entries that they read."""
+
 
 @dataclass(frozen=True)
 class Components:
@@ -33,7 +37,7 @@ class Components:
 
 
 def build_components(weights: Weights, schemes: Assignment, engine: str, folder: Path) -> Components:
-    """Build all graphs and write what is large below `folder`; `engine` runs the decoder.
+    """Build what a package needs for `engine` and write what is large below `folder`.
 
     ExportError when the prefix leaves no room for an answer.
     """
@@ -44,20 +48,58 @@ def build_components(weights: Weights, schemes: Assignment, engine: str, folder:
             f"the decoder has {positions} positions and the prefix takes {config.prefix_tokens}: no room for an "
             "answer; use weights with a larger max_positions"
         )
+    return Components(*BUILDERS[engine](weights, schemes, positions, folder), positions)
+
+
+def merged_entries(parts: Sequence[Components]) -> dict[str, bytes | Path]:
+    """The entries of one package for all of `parts`; what two engines share is in it once.
+
+    ExportError where two engines made different entries of one name.
+    """
+    merged: dict[str, bytes | Path] = {}
+    for part in parts:
+        for name, entry in part.entries.items():
+            if name in merged and not _equal(entry, merged[name]):
+                raise ExportError(f"two engines made different entries named {name!r}; export them one by one")
+            merged.setdefault(name, entry)
+    return merged
+
+
+def _equal(one: bytes | Path, two: bytes | Path) -> bool:
+    if isinstance(one, Path) and isinstance(two, Path):
+        return filecmp.cmp(one, two, shallow=False)
+    return one == two
+
+
+def _for_onnxruntime(weights: Weights, schemes: Assignment, positions: int, folder: Path) -> Built:
     language = weights.model.caption_decoder.lm
-    encoder = build_audio_encoder(weights.model, schemes["audio_encoder"])
-    embedding = build_token_embedding(language, schemes["head"])
-    graphs = {"audio_encoder": encoder, "token_embedding": embedding}
-    if engine == "onnxruntime":
-        graphs["decoder"] = build_decoder(language, positions, schemes["decoder"], schemes["head"])
-    components, entries = _onnx(graphs, schemes, folder)
-    if engine == "llama.cpp":
-        entries["decoder.gguf"] = _gguf(weights, schemes["decoder"], folder)
-        components["decoder"] = Component(engine, "decoder.gguf", (), schemes["decoder"])
-    return Components(components, entries, positions)
+    decoder = build_decoder(language, positions, schemes["decoder"], schemes["head"])
+    return _onnx({**_hearing(weights, schemes), "decoder": decoder}, schemes, folder)
 
 
-def _onnx(graphs: Mapping[str, GraphBuilder], schemes: Assignment, folder: Path) -> tuple[dict, dict]:
+def _for_llama_cpp(weights: Weights, schemes: Assignment, positions: int, folder: Path) -> Built:
+    components, entries = _onnx(_hearing(weights, schemes), schemes, folder)
+    entries["decoder.gguf"] = _gguf(weights, schemes["decoder"], folder)
+    components["decoder"] = Component("llama.cpp", "decoder.gguf", (), schemes["decoder"])
+    return components, entries
+
+
+BUILDERS: dict[str, Callable[[Weights, Assignment, int, Path], Built]] = {
+    "onnxruntime": _for_onnxruntime,
+    "llama.cpp": _for_llama_cpp,
+}
+"""By engine: weights, schemes, positions of the KV cache and a folder to components and entries."""
+
+
+def _hearing(weights: Weights, schemes: Assignment) -> dict[str, GraphBuilder]:
+    """The graphs of all but the decoder."""
+    return {
+        "audio_encoder": build_audio_encoder(weights.model, schemes["audio_encoder"]),
+        "token_embedding": build_token_embedding(weights.model.caption_decoder.lm, schemes["head"]),
+    }
+
+
+def _onnx(graphs: Mapping[str, GraphBuilder], schemes: Assignment, folder: Path) -> Built:
     """Components and entries of the graphs. The token embedding's matrix is the head's too: one entry serves both."""
     shared = graphs["token_embedding"].tensors
     if "decoder" in graphs:
@@ -72,7 +114,7 @@ def _onnx(graphs: Mapping[str, GraphBuilder], schemes: Assignment, folder: Path)
             slots = write_tensors(file, own)
         places |= {tensor: (entry, slot.offset, slot.size) for tensor, slot in slots.items()}
         own.clear()  # the full-size decoder is half a gigabyte in float32
-    components = {}
+    components: dict[str, Component] = {}
     for name, graph in graphs.items():
         entries[f"{name}.onnx"] = graph.build(places)
         scheme = schemes["head" if name == "token_embedding" else name]

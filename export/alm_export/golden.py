@@ -90,3 +90,15 @@ def golden_from_package(package: PackagedMellow, reference: Golden) -> Golden:
     # The last token is kept only when nothing else is: it is the stop token or a near tie.
     arrays["tokens"] = np.array(tokens[:-1] or tokens, np.int64)
     return Golden(arrays, tolerances)
+
+
+def merged_golden(by_engine: Mapping[str, Golden]) -> Golden:
+    """One self-test for several engines: the first one's arrays, and of each other engine what it computes
+    differently, as `alm.verify` looks for it."""
+    first, *others = by_engine
+    arrays = dict(by_engine[first].arrays)
+    for engine in others:
+        for name, array in by_engine[engine].arrays.items():
+            if not np.array_equal(array, by_engine[first].arrays[name]):
+                arrays[f"{engine}/{name}"] = array
+    return Golden(arrays, by_engine[first].tolerances)

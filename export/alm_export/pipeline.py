@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,14 @@ from typing import Any
 import alm
 from alm.errors import ExportError
 from alm.models.mellow import Mellow as PackagedMellow
-from alm.package import GOLDEN, GoldenInfo, Manifest, write_package
+from alm.package import GOLDEN, GoldenInfo, Manifest, Variant, write_package
 from alm.prompt import PromptTokenizer
 from alm.verify import Verification, verify_model
 from alm_export.card import model_card
-from alm_export.components import Components, build_components
+from alm_export.components import Components, build_components, merged_entries
 from alm_export.describe import describe, prompt_layout
-from alm_export.golden import Golden, golden_from_package, golden_from_torch
-from alm_export.targets import Ladders, Target
+from alm_export.golden import Golden, golden_from_package, golden_from_torch, merged_golden
+from alm_export.targets import Ladders, Target, own_parts
 from alm_quantize.gate import Assignment, Trial, search
 from alm_quantize.probes import Probe, bundled_probes, folder_probes
 from alm_quantize.quality import Answered, answer_in_float, compare
@@ -43,12 +43,10 @@ class Request:
 
     target: Target
     """Device profile."""
-    engine: str
-    """Engine of the decoder."""
     scheme: str
     """Precision or scheme as asked for; names the package."""
-    ladders: Ladders
-    """Schemes per part, from cheapest to dearest."""
+    ladders: Mapping[str, Ladders]
+    """By engine, the package's first one first: schemes per part, from cheapest to dearest."""
     weights: str
     """Name or path of the weights."""
     output: Path
@@ -62,20 +60,6 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Exported:
-    """What came out."""
-
-    path: Path
-    """The package."""
-    manifest: Manifest
-    """Its manifest."""
-    parity: Verification
-    """The draft held against PyTorch float32, stage by stage. Quantized stages differ, by this much."""
-    trials: tuple[Trial, ...]
-    """Assignments the quality gate tried; empty where there was nothing to compare."""
-
-
-@dataclass(frozen=True)
 class Draft:
     """One assignment of schemes as a package whose self-test is PyTorch's: verifying it measures parity."""
 
@@ -83,6 +67,32 @@ class Draft:
     """Graphs and weights."""
     manifest: Manifest
     """Complete but for quality and the final self-test."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """The model on one engine."""
+
+    draft: Draft
+    """The assignment that the gate accepted."""
+    trials: tuple[Trial, ...]
+    """Assignments the quality gate tried; empty where there was nothing to compare."""
+    parity: Verification
+    """The draft held against PyTorch float32, stage by stage. Quantized stages differ, by this much."""
+    golden: Golden
+    """What the draft computes on this machine."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What came out."""
+
+    path: Path
+    """The package."""
+    manifest: Manifest
+    """Its manifest."""
+    made: Mapping[str, Made]
+    """By engine, the package's first one first."""
 
 
 def export(request: Request, report: Report = lambda stage, done, total: None) -> Exported:
@@ -121,34 +131,44 @@ class _Export:
             self.probes += folder_probes(request.recordings, frontend.sample_rate, frontend.samples)
         self.reference = self._golden_from_torch(self.probes[0])
         self.draft_path = folder / "draft.alm"
+        self.answered: list[Answered] = []
 
     def run(self) -> Exported:
-        draft, trials = self._search()
+        made: dict[str, Made] = {}
+        # Other engines leave parts to onnxruntime; where it is among them, they take those parts as it has them.
+        for engine in sorted(self.request.ladders, key=lambda engine: engine != "onnxruntime"):
+            ladders = dict(self.request.ladders[engine])
+            if "onnxruntime" in made:
+                chosen = made["onnxruntime"].trials[-1].schemes if made["onnxruntime"].trials else {}
+                ladders |= {part: (chosen[part],) for part in chosen if part not in own_parts(engine)}
+            made[engine] = self._make(engine, ladders)
+        made = {engine: made[engine] for engine in self.request.ladders}
+        return Exported(self.request.output, self._finish(made), made)
+
+    def _make(self, engine: str, ladders: Ladders) -> Made:
+        draft, trials = self._search(engine, ladders)
         with alm.load(self.draft_path) as package:
             parity = verify_model(package)
             golden = golden_from_package(package, self.reference)
         if {component.scheme for component in draft.components.components.values()} == {"fp32"}:
             parity.check()
-        manifest = replace(draft.manifest, quality=self._quality(trials), golden=GoldenInfo(dict(golden.tolerances)))
-        manifest = self._finish(Draft(draft.components, manifest), golden)
-        return Exported(self.request.output, manifest, parity, tuple(trials))
+        return Made(draft, tuple(trials), parity, golden)
 
-    def _search(self) -> tuple[Draft, list[Trial]]:
+    def _search(self, engine: str, ladders: Ladders) -> tuple[Draft, list[Trial]]:
         """The draft that the gate accepts, and the trials on the way; random weights are not measured."""
         if self.weights.source == "random":
-            return self._draft({part: ladder[0] for part, ladder in self.request.ladders.items()}), []
+            return self._draft(engine, {part: ladder[0] for part, ladder in ladders.items()}), []
         drafts: list[Draft] = []
-        answered: list[Answered] = []
 
         def measure(schemes: Assignment) -> Trial:
-            drafts.append(self._draft(schemes))
+            drafts.append(self._draft(engine, schemes))
             with alm.load(self.draft_path) as package:
-                if not answered:
+                if not self.answered:
                     progress = self._progress("float")
-                    answered.extend(answer_in_float(self.weights.model, package, self.probes, progress))
-                return self._measure(package, schemes, answered)
+                    self.answered = answer_in_float(self.weights.model, package, self.probes, progress)
+                return self._measure(package, schemes, self.answered)
 
-        trials = search(self.request.ladders, measure, self.request.budget)
+        trials = search(ladders, measure, self.request.budget)
         return drafts[-1], trials
 
     def _measure(self, package: PackagedMellow, schemes: Assignment, answered: list[Answered]) -> Trial:
@@ -159,55 +179,78 @@ class _Export:
         }
         return Trial(schemes, whole, alone)
 
-    def _draft(self, schemes: Assignment) -> Draft:
+    def _draft(self, engine: str, schemes: Assignment) -> Draft:
         self.report("build", 0, 1)
-        target = self.request.target
-        components = build_components(self.weights, schemes, self.request.engine, self.folder)
-        manifest = describe(self.weights, target.name, self.request.scheme, components, self.reference.tolerances)
-        draft = Draft(components, manifest)
-        self._write(self.draft_path, draft, self.reference)
+        folder = self.folder / engine
+        folder.mkdir(exist_ok=True)
+        components = build_components(self.weights, schemes, engine, folder)
+        target, tolerances = self.request.target.name, self.reference.tolerances
+        draft = Draft(components, describe(self.weights, target, self.request.scheme, components, tolerances))
+        self._write(self.draft_path, draft.manifest, components.entries, self.reference)
         self.report("build", 1, 1)
         return draft
 
-    def _finish(self, draft: Draft, golden: Golden) -> Manifest:
+    def _finish(self, made: Mapping[str, Made]) -> Manifest:
         """Write and verify the package in this export's folder, then move it to its place."""
         finished = self.folder / "finished.alm"
         self.report("package", 0, 1)
-        manifest = self._write(finished, draft, golden)
+        first, *others = made
+        manifest = replace(
+            made[first].draft.manifest,
+            quality=self._quality(made),
+            golden=GoldenInfo(dict(made[first].golden.tolerances)),
+            variants={engine: _variant(made[engine]) for engine in others},
+        )
+        entries = merged_entries([one.draft.components for one in made.values()])
+        golden = merged_golden({engine: one.golden for engine, one in made.items()})
+        manifest = self._write(finished, manifest, entries, golden)
         self.report("package", 1, 1)
-        self.report("verify", 0, 1)
-        with alm.load(finished) as package:
-            verify_model(package).check()
+        for done, engine in enumerate(made):
+            self.report("verify", done, len(made))
+            with alm.load(finished, engine=engine) as package:
+                verify_model(package).check()
         finished.replace(self.request.output)
-        self.report("verify", 1, 1)
+        self.report("verify", len(made), len(made))
         return manifest
 
-    def _write(self, path: Path, draft: Draft, golden: Golden) -> Manifest:
+    def _write(self, path: Path, manifest: Manifest, parts: Mapping[str, bytes | Path], golden: Golden) -> Manifest:
         entries = {
-            **draft.components.entries,
+            **parts,
             "tokenizer.json": self.weights.tokenizer.encode(),
             GOLDEN: golden.to_bytes(),
-            "README.md": model_card(draft.manifest).encode(),
+            "README.md": model_card(manifest).encode(),
         }
-        return write_package(path, draft.manifest, entries)
+        return write_package(path, manifest, entries)
 
     def _golden_from_torch(self, probe: Probe) -> Golden:
         config = self.weights.model.config
         tokenizer = PromptTokenizer(self.weights.tokenizer.encode(), prompt_layout(config), config.decoder.vocabulary)
         return golden_from_torch(self.weights.model, probe, tokenizer.prompt(probe.question))
 
-    def _quality(self, trials: list[Trial]) -> dict[str, Any]:
-        if not trials:
+    def _quality(self, made: Mapping[str, Made]) -> dict[str, Any]:
+        first, *others = made
+        if not made[first].trials:
             return {"not_measured": "Not measured: random weights have no quality to lose."}
-        final = trials[-1]
-        return {
+        quality = {
             "clips": len({probe.clip for probe in self.probes}),
             "questions": len(self.probes),
             "budget": self.request.budget,
-            "whole": final.whole.to_dict(),
-            "alone": {part: quality.to_dict() for part, quality in final.alone.items()},
-            "tried": [{"schemes": dict(t.schemes), "loss": round(t.loss, 4)} for t in trials],
+            **_scores(made[first].trials),
         }
+        return quality | ({"variants": {engine: _scores(made[engine].trials) for engine in others}} if others else {})
 
     def _progress(self, stage: str) -> Callable[[int, int], None]:
         return lambda done, total: self.report(stage, done, total)
+
+
+def _scores(trials: Sequence[Trial]) -> dict[str, Any]:
+    final = trials[-1]
+    return {
+        "whole": final.whole.to_dict(),
+        "alone": {part: quality.to_dict() for part, quality in final.alone.items()},
+        "tried": [{"schemes": dict(t.schemes), "loss": round(t.loss, 4)} for t in trials],
+    }
+
+
+def _variant(made: Made) -> Variant:
+    return Variant(dict(made.draft.manifest.components), GoldenInfo(dict(made.golden.tolerances)))

@@ -17,9 +17,16 @@ from alm_quantize.schemes import SCHEMES
 Ladders = Mapping[str, tuple[str, ...]]
 
 ENGINES = {"onnxruntime": "onnxruntime", "gguf": "llama.cpp", "llama.cpp": "llama.cpp"}
-"""What --engine takes, and the engine of the decoder that it means. Everything else runs on onnxruntime."""
-GGUF_DECODERS = {"fp32": ("fp32",), "int8": ("q8_0",), "int4": ("q4_0", "q8_0")}
-"""llama.cpp's schemes for the decoder by precision. Its head has 8 bits in all but the first."""
+"""What --engine takes, and the engine that it means."""
+OWN_LADDERS: Mapping[str, Mapping[str, Ladders]] = {
+    # Its head has 8 bits in all but the first.
+    "llama.cpp": {
+        "fp32": {"decoder": ("fp32",)},
+        "int8": {"decoder": ("q8_0",)},
+        "int4": {"decoder": ("q4_0", "q8_0")},
+    },
+}
+"""By engine and precision, the parts that it stores its own way; the others it leaves to onnxruntime."""
 
 
 def _precisions(rows: str) -> dict[str, Ladders]:
@@ -53,11 +60,10 @@ class Target:
     """Ladders per part, by precision."""
 
     def ladders(self, precision: str, engine: str) -> Ladders:
-        """What `precision` resolves to with the decoder on `engine`; ExportError lists the known ones."""
+        """What `precision` resolves to on `engine`; ExportError lists the known precisions."""
         if precision not in self.precisions:
             raise ExportError(f"unknown precision {precision!r}; {self.name} has {', '.join(self.precisions)}")
-        own = {"decoder": GGUF_DECODERS[precision]} if engine == "llama.cpp" else {}
-        return {**self.precisions[precision], **own}
+        return {**self.precisions[precision], **OWN_LADDERS.get(engine, {}).get(precision, {})}
 
 
 TARGETS = {
@@ -78,11 +84,21 @@ def find_target(name: str) -> Target:
     return TARGETS[name]
 
 
-def find_engine(name: str) -> str:
-    """The engine that --engine `name` means; ExportError lists the known ones."""
-    if name not in ENGINES:
-        raise ExportError(f"unknown engine {name!r}; this version has {', '.join(ENGINES)}")
-    return ENGINES[name]
+def find_engines(names: str) -> tuple[str, ...]:
+    """The engines that --engine `names`, a comma list, means; ExportError lists the known ones."""
+    found = []
+    for name in names.split(","):
+        if name not in ENGINES:
+            raise ExportError(f"unknown engine {name!r}; this version has {', '.join(ENGINES)}")
+        if ENGINES[name] in found:
+            raise ExportError(f"--engine {names} names {ENGINES[name]} twice")
+        found.append(ENGINES[name])
+    return tuple(found)
+
+
+def own_parts(engine: str) -> set[str]:
+    """The parts that an engine stores its own way."""
+    return {part for ladders in OWN_LADDERS.get(engine, {}).values() for part in ladders}
 
 
 def parse_schemes(text: str) -> Ladders:

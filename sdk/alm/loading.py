@@ -27,10 +27,10 @@ def load(
 ) -> Mellow:
     """Open a package and load its model.
 
-    `engine` insists on an engine by name; left out, the package says which. `threads` limits the engine's
-    threads. `verify=False` skips hashing the entries, for a file whose integrity something else guards.
-    `cache_bytes` limits what `listen` keeps of sound heard before; 0 keeps nothing. `waiting` is how many
-    questions may wait while another is answered; the next raises BusyError.
+    `engine` is one of those that the package was exported for; left out, it is the first of them. `threads`
+    limits the engine's threads. `verify=False` skips hashing the entries, for a file whose integrity something
+    else guards. `cache_bytes` limits what `listen` keeps of sound heard before; 0 keeps nothing. `waiting` is how
+    many questions may wait while another is answered; the next raises BusyError.
 
     Raises PackageError for a file that is damaged, altered, or of an unknown schema or family, and
     EngineError when the engine cannot run it here.
@@ -39,7 +39,7 @@ def load(
     from alm.models import FAMILIES
     from alm.package import Package
 
-    package = Package.open(path, verify=verify)
+    package = Package.open(path, verify=verify, engine=engine)
     try:
         family = package.manifest.model.family
         if family not in FAMILIES:
@@ -47,7 +47,7 @@ def load(
                 f"{path} holds a model of the family {family!r}; this version knows "
                 f"{', '.join(sorted(FAMILIES))}. Update alm-edge, or export for one of these"
             )
-        return FAMILIES[family](package, engine=engine, threads=threads, cache_bytes=cache_bytes, waiting=waiting)
+        return FAMILIES[family](package, threads=threads, cache_bytes=cache_bytes, waiting=waiting)
     except BaseException:
         package.close()
         raise

@@ -200,4 +200,4 @@ def _digest(description: Description, tensors: Mapping[str, Array]) -> str:
 
 
 def _in_words(manifest: Manifest) -> str:
-    return f"{manifest.model.name}, {manifest.scheme}, for {manifest.target}"
+    return f"{manifest.model.name}, {manifest.scheme}, for {manifest.target}, on {manifest.engine}"

@@ -10,6 +10,8 @@
     logits        (vocabulary,)             float32, after the whole prefix
     tokens        (T,)                      int64, greedy, T at least 1; the stop token does not end them
 
+A stage that another engine of the package computes differently has that engine's own array, `llama.cpp/logits`.
+
 The stages run one after the other on this machine's own results, so the first that differs is the culprit.
 """
 
@@ -27,7 +29,7 @@ import numpy as np
 from alm.engines.base import Array, Float32, KVCache
 from alm.errors import PackageError, ParityError
 from alm.loading import load
-from alm.package import GOLDEN, Manifest
+from alm.package import GOLDEN, Manifest, Package
 
 if TYPE_CHECKING:
     from alm.models.mellow import Mellow
@@ -58,8 +60,10 @@ class StageResult:
 
 @dataclass(frozen=True)
 class Verification:
-    """The whole self-test."""
+    """The whole self-test on one engine."""
 
+    engine: str
+    """The engine that ran it."""
     stages: tuple[StageResult, ...]
     """Every stage, in the order in which they run."""
 
@@ -77,16 +81,23 @@ class Verification:
         """Raise ParityError naming the first stage that differs."""
         if (bad := self.first_difference) is not None:
             raise ParityError(
-                f"stage {bad.stage} is the first that differs from the golden self-test: {bad.detail} "
-                f"(difference {bad.difference:g}, tolerance {bad.tolerance:g}). The package was made for "
+                f"on {self.engine}, stage {bad.stage} is the first that differs from the golden self-test: "
+                f"{bad.detail} (difference {bad.difference:g}, tolerance {bad.tolerance:g}). The package was made for "
                 "another kind of processor, or this engine computes differently; see 'alm doctor'"
             )
 
 
 def verify(path: str | Path, *, engine: str | None = None, threads: int | None = None) -> Verification:
-    """Load a package, with all hashes checked, and run its self-test."""
+    """Load a package, with all hashes checked, and run its self-test on one of its engines (default: the first)."""
     with load(path, engine=engine, threads=threads) as model:
         return verify_model(model)
+
+
+def verify_engines(path: str | Path, *, threads: int | None = None) -> tuple[Verification, ...]:
+    """`verify` for every engine that the package was exported for. DependencyError when one is not installed."""
+    with Package.open(path) as package:
+        engines = package.manifest.engines
+    return tuple(verify(path, engine=engine, threads=threads) for engine in engines)
 
 
 def verify_model(model: Mellow) -> Verification:
@@ -97,14 +108,17 @@ def verify_model(model: Mellow) -> Verification:
     if missing:
         raise PackageError(f"the manifest has no golden tolerance for: {', '.join(missing)}; export again")
     computed = _compute(model, golden)
-    return Verification(tuple(_compare(stage, found, golden[stage], tolerances[stage]) for stage, found in computed))
+    stages = tuple(_compare(stage, found, golden[stage], tolerances[stage]) for stage, found in computed)
+    return Verification(model.info.engine, stages)
 
 
 def read_golden(data: bytes, manifest: Manifest) -> dict[str, Array]:
-    """The arrays of golden.npz, checked for presence, kind and shape. PackageError otherwise."""
+    """The arrays of golden.npz for the manifest's engine, checked for presence, kind and shape; else PackageError."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name]) for name in file.files}
+            own = {name.rpartition("/")[2]: name for name in file.files if name.startswith(f"{manifest.engine}/")}
+            names = {name: name for name in file.files} | own
+            arrays = {name: np.asarray(file[place]) for name, place in names.items()}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise PackageError(f"the entry {GOLDEN} cannot be read ({error}); export again") from error
     room = manifest.generation.max_positions - manifest.prompt.prefix_tokens

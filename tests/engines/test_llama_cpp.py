@@ -90,7 +90,7 @@ def test_it_runs_decoders_only(gguf_package: Path, tmp_path: Path) -> None:
 
 
 def test_another_engine_cannot_be_asked_for(gguf_package: Path) -> None:
-    with pytest.raises(EngineError, match=r"the decoder was exported for 'llama\.cpp'"):
+    with pytest.raises(EngineError, match=r"was exported for llama\.cpp, not for 'onnxruntime'"):
         alm.load(gguf_package, engine="onnxruntime")
     alm.load(gguf_package, engine="llama.cpp").close()
 

@@ -135,7 +135,7 @@ def test_verify_passes_and_fails(run: Run, package: Path, tmp_path: Path) -> Non
     bad = write_fake(tmp_path / "bad.alm", tensors=altered, arrays=golden(weights()))
     result = run("verify", bad)
     assert result.status == 1
-    assert result.err.startswith("alm: stage logits is the first that differs")
+    assert result.err.startswith("alm: on fake, stage logits is the first that differs")
     assert result.err.count("\n") == 1
     found = json.loads(run("verify", bad, "--json").out)
     assert (found["ok"], [stage["ok"] for stage in found["stages"]]) == (False, [True] * 3 + [False] * 2)

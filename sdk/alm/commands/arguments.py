@@ -20,6 +20,9 @@ WindowOption = Annotated[
     Literal["all", "first"],
     typer.Option(help="Hear a long recording window by window, or its first window only."),
 ]
+EngineName = Annotated[
+    str | None, typer.Option("--engine", help="One of the package's engines.", show_default="its first")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the engine.", show_default="the engine's")]
 Truncate = Annotated[bool, typer.Option("--truncate", help="Cut a question that is too long.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

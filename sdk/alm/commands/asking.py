@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from alm.commands.arguments import (
     AsJson,
+    EngineName,
     MaxTokens,
     PackagePath,
     Question,
@@ -37,6 +38,7 @@ def ask(
     seed: Seed = None,
     stop: Stop = None,
     window: WindowOption = "all",
+    engine: EngineName = None,
     threads: Threads = None,
     truncate: Truncate = False,
     json: AsJson = False,
@@ -46,7 +48,7 @@ def ask(
     A recording longer than the model's window is answered window by window.
     """
     options = _options(max_tokens, temperature, top_p, seed, stop)
-    _answer(package, (recording,), question, options, window, threads, truncate, json)
+    _answer(package, (recording,), question, options, window, engine, threads, truncate, json)
 
 
 def compare(
@@ -60,6 +62,7 @@ def compare(
     seed: Seed = None,
     stop: Stop = None,
     window: WindowOption = "all",
+    engine: EngineName = None,
     threads: Threads = None,
     truncate: Truncate = False,
     json: AsJson = False,
@@ -70,7 +73,7 @@ def compare(
     must say that only their beginnings count.
     """
     options = _options(max_tokens, temperature, top_p, seed, stop)
-    _answer(package, (first, second), question, options, window, threads, truncate, json)
+    _answer(package, (first, second), question, options, window, engine, threads, truncate, json)
 
 
 def _options(
@@ -91,13 +94,14 @@ def _answer(
     question: str,
     options: GenerationOptions,
     window: Literal["all", "first"],
+    engine: str | None,
     threads: int | None,
     truncate: bool,
     json: bool,
 ) -> None:
     from alm import load
 
-    with load(package, threads=threads) as model:
+    with load(package, engine=engine, threads=threads) as model:
         with hearing(recordings[0], quiet=json) as progress:
             clip = model.listen(*recordings, window=window, progress=progress)
         with clip, clip.stream(question, truncate=truncate, **options) as stream:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from alm.commands.arguments import AsJson, PackagePath, Question, Recording, Threads, WindowOption
+from alm.commands.arguments import AsJson, EngineName, PackagePath, Question, Recording, Threads, WindowOption
 from alm.commands.output import hearing, print_json, print_rows
 
 
@@ -16,6 +16,7 @@ def choose(
     question: Question,
     options: Annotated[list[str], typer.Argument(metavar="OPTION...", help="2 to 26 options.", show_default=False)],
     window: WindowOption = "all",
+    engine: EngineName = None,
     threads: Threads = None,
     json: AsJson = False,
 ) -> None:
@@ -25,7 +26,7 @@ def choose(
     """
     from alm import load
 
-    with load(package, threads=threads) as model:
+    with load(package, engine=engine, threads=threads) as model:
         with hearing(recording, quiet=json) as progress:
             clip = model.listen(recording, window=window, progress=progress)
         with clip:

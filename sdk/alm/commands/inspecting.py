@@ -45,6 +45,7 @@ def _summary(manifest: Manifest, size: int) -> list[tuple[str, ...]]:
         ("attribution", weights.attribution),
         ("checkpoint", f"sha256 {weights.sha256}"),
         ("target", manifest.target),
+        ("engines", ", ".join(manifest.engines)),
         ("scheme", manifest.scheme),
         ("size", f"{size / 1e6:.1f} MB"),
         ("can", ", ".join(manifest.capabilities)),
@@ -55,7 +56,7 @@ def _summary(manifest: Manifest, size: int) -> list[tuple[str, ...]]:
 
 def _components(manifest: Manifest) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
-    for name, component in sorted(manifest.components.items()):
+    for name, component in sorted(manifest.distinct_components, key=lambda pair: pair[0]):
         size = sum(manifest.entries[entry].size for entry in {component.graph, *component.weights})
         rows.append((name, component.engine, component.scheme, f"{size / 1e6:.1f}"))
     return rows

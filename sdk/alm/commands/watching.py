@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alm.commands.arguments import AsJson, MaxTokens, PackagePath, Threads
+from alm.commands.arguments import AsJson, EngineName, MaxTokens, PackagePath, Threads
 from alm.commands.output import print_json_line, printable
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def watch(
     rate: Rate = None,
     channels: Channels = 1,
     format: Format = "s16le",
+    engine: EngineName = None,
     threads: Threads = None,
     json: AsJson = False,
 ) -> None:
@@ -70,7 +71,7 @@ def watch(
 
     return_large_blocks()
     settings = GateSettings(threshold=threshold) if gate else None
-    with load(package, threads=threads) as model:
+    with load(package, engine=engine, threads=threads) as model:
         sound = _source(source or file, device, rate, channels, format)
         with model.watch(sound, question, gate=settings, max_tokens=max_tokens) as events, _listening(json):
             for event in events:

@@ -23,7 +23,7 @@ from alm.clip_cache import CACHE_BYTES, ClipCache, sound_hash
 from alm.closing import Closing
 from alm.engines import Engine, load_engine
 from alm.engines.base import Array, Float32, Graph
-from alm.errors import AlmError, AudioError, EngineError, PackageError
+from alm.errors import AlmError, AudioError, PackageError
 from alm.generation import GenerationOptions, Settings
 from alm.listening.blocks import LiveSource
 from alm.listening.gate import GateSettings
@@ -66,7 +66,6 @@ class Mellow(Closing):
         self,
         package: Package,
         *,
-        engine: str | None = None,
         threads: int | None = None,
         cache_bytes: int = CACHE_BYTES,
         waiting: int = WAITING,
@@ -75,7 +74,7 @@ class Mellow(Closing):
         self._package = package
         self._cache, turns = ClipCache(cache_bytes), Turns(waiting)
         manifest = package.manifest
-        engines = _engines(manifest, engine, threads)
+        engines = _engines(manifest, threads)
         decoder = engines["decoder"].load_decoder(package)
         self._parts: _Parts | None = _Parts(
             encoder=engines["audio_encoder"].load_graph(package, "audio_encoder"),
@@ -272,7 +271,7 @@ class Mellow(Closing):
         return KeptPrefix(slots, self.reader.run_prefix(expanded(slots)))
 
 
-def _engines(manifest: Manifest, asked: str | None, threads: int | None) -> dict[str, Engine]:
+def _engines(manifest: Manifest, threads: int | None) -> dict[str, Engine]:
     missing = [name for name in COMPONENTS if name not in manifest.components]
     if missing:
         raise PackageError(
@@ -280,10 +279,5 @@ def _engines(manifest: Manifest, asked: str | None, threads: int | None) -> dict
             f"missing: {', '.join(missing)}. Export the package again"
         )
     wanted = {name: manifest.components[name].engine for name in COMPONENTS}
-    if asked is not None and asked != wanted["decoder"]:
-        raise EngineError(
-            f"engine {asked!r} was asked for, but the decoder was exported for {wanted['decoder']!r}; "
-            f"load with engine={wanted['decoder']!r} or export for {asked!r}"
-        )
     loaded = {name: load_engine(name, threads) for name in set(wanted.values())}
     return {name: loaded[engine] for name, engine in wanted.items()}

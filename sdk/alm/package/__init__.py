@@ -17,6 +17,7 @@ from alm.package.manifest import (
     Manifest,
     ModelInfo,
     PromptLayout,
+    Variant,
     WeightsInfo,
 )
 from alm.package.reader import Package
@@ -34,6 +35,7 @@ __all__ = [
     "ModelInfo",
     "Package",
     "PromptLayout",
+    "Variant",
     "WeightsInfo",
     "write_package",
 ]

@@ -7,12 +7,14 @@ import json
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from alm.errors import PackageError
+from alm.errors import EngineError, PackageError
 from alm.package.archive import MANIFEST, NAME_PATTERN, NAME_RULE
 from alm.package.schema import Between, Matches, decode, found, parse_json
 
-SCHEMA = 1
-"""The manifest schema that this version writes and reads."""
+SCHEMA = 2
+"""The manifest schema that this version writes."""
+OLDER: dict[int, dict[str, Any]] = {1: {"variants": {}}}
+"""Older schemas that it reads too, and what the fields that they lack stand for."""
 
 GOLDEN = "golden.npz"
 """Name of the entry that holds the self-test."""
@@ -157,6 +159,16 @@ class GoldenInfo:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """The model on another engine than the package's first; entries may be those of the first."""
+
+    components: dict[Word, Component]
+    """The same components as the package's, as this engine takes them."""
+    golden: GoldenInfo
+    """Tolerances of the self-test on this engine."""
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The whole of manifest.json. `write_package` fills `entries`; a caller leaves it empty."""
 
@@ -186,16 +198,47 @@ class Manifest:
     """Quality measured by the exporter, any JSON."""
     provenance: dict[str, Any]
     """Tool versions, time and sources, any JSON."""
+    variants: dict[Word, Variant] = field(default_factory=dict)
+    """The model on other engines, by the engine's name."""
     entries: dict[EntryName, Entry] = field(default_factory=dict)
     """Every entry of the package except manifest.json."""
     schema: Annotated[int, Between(SCHEMA, SCHEMA)] = SCHEMA
     """Version of this layout."""
 
     @property
+    def engine(self) -> str:
+        """The engine that `components` are for: the decoder's, where a decoder is among them."""
+        return (self.components.get("decoder") or next(iter(self.components.values()))).engine
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """Every engine that the package can be loaded with; the first is the one it is loaded with unless asked."""
+        return (self.engine, *self.variants)
+
+    @property
+    def distinct_components(self) -> tuple[tuple[str, Component], ...]:
+        """Name and component, each once, over all engines."""
+        sets = (self.components, *(variant.components for variant in self.variants.values()))
+        return tuple(dict.fromkeys(pair for components in sets for pair in components.items()))
+
+    @property
     def required_entries(self) -> set[str]:
         """Names of the entries that the manifest itself refers to."""
-        components = self.components.values()
-        return {GOLDEN}.union(*((component.graph, *component.weights) for component in components))
+        return {GOLDEN}.union(*((part.graph, *part.weights) for _, part in self.distinct_components))
+
+    def for_engine(self, name: str | None) -> Manifest:
+        """The manifest with `name` as its first engine; None keeps the package's own. EngineError lists the engines."""
+        if name is None or name == self.engine:
+            return self
+        if name not in self.variants:
+            raise EngineError(
+                f"the package was exported for {' and '.join(self.engines)}, not for {name!r}; load it with "
+                f"engine={self.engine!r} or export it for {name!r}"
+            )
+        chosen = self.variants[name]
+        variants = {self.engine: Variant(self.components, self.golden), **self.variants}
+        del variants[name]
+        return dataclasses.replace(self, components=chosen.components, golden=chosen.golden, variants=variants)
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Manifest:
@@ -203,7 +246,11 @@ class Manifest:
         value = parse_json(text, MANIFEST)
         if not isinstance(value, dict):
             raise PackageError(f"{MANIFEST}: found {found(value)}, expected an object")
-        _check_schema(value.get("schema"))
+        schema = _checked_schema(value.get("schema"))
+        if schema in OLDER:
+            if odd := sorted(value.keys() & OLDER[schema].keys()):
+                raise PackageError(f"{MANIFEST}: found the field {odd[0]!r}, which schema {schema} does not have")
+            value = {**value, **OLDER[schema], "schema": SCHEMA}
         manifest = decode(cls, value, MANIFEST)
         _check_consistent(manifest)
         return manifest
@@ -219,17 +266,37 @@ class Manifest:
         return data
 
 
-def _check_schema(schema: Any) -> None:
-    if isinstance(schema, int) and not isinstance(schema, bool) and schema > SCHEMA:
-        raise PackageError(
-            f"{MANIFEST}.schema: found {found(schema)}, this version reads {SCHEMA}: the package was made by "
-            "a newer alm-edge; update with: pip install --upgrade alm-edge"
-        )
-    if schema != SCHEMA or isinstance(schema, bool):
-        raise PackageError(f"{MANIFEST}.schema: found {found(schema)}, expected {SCHEMA}")
+def _checked_schema(schema: Any) -> int:
+    known = [*OLDER, SCHEMA]
+    if isinstance(schema, int) and not isinstance(schema, bool):
+        if schema in known:
+            return schema
+        if schema > SCHEMA:
+            raise PackageError(
+                f"{MANIFEST}.schema: found {found(schema)}, this version reads up to {SCHEMA}: the package was made by "
+                "a newer alm-edge; update with: pip install --upgrade alm-edge"
+            )
+    raise PackageError(f"{MANIFEST}.schema: found {found(schema)}, expected one of {', '.join(map(str, known))}")
+
+
+def _check_engines(manifest: Manifest) -> None:
+    if not manifest.components:
+        raise PackageError(f"{MANIFEST}.components: found none, expected at least one")
+    for name, variant in manifest.variants.items():
+        where = f"{MANIFEST}.variants[{name!r}]"
+        if variant.components.keys() != manifest.components.keys():
+            raise PackageError(
+                f"{where}.components: found {', '.join(sorted(variant.components)) or 'none'}, "
+                f"expected those of the package: {', '.join(sorted(manifest.components))}"
+            )
+        if name == manifest.engine:
+            raise PackageError(f"{where}: {name!r} is the engine of the package's own components already")
+        if (found_engine := manifest.for_engine(name).engine) != name:
+            raise PackageError(f"{where}: found components for {found_engine!r}, expected {name!r}")
 
 
 def _check_consistent(manifest: Manifest) -> None:
+    _check_engines(manifest)
     prompt, generation, decoder = manifest.prompt, manifest.generation, manifest.decoder
     tokens = {
         "prompt.separator_id": prompt.separator_id,

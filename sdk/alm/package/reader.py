@@ -37,20 +37,21 @@ class Package(Closing):
         self.path = path
         """Where the package was opened."""
         self.manifest = manifest
-        """The checked manifest."""
+        """The checked manifest; its `components` are those of the engine that the package was opened for."""
         self._records = records
         self._map: mmap.mmap | None = mapped
         self._identity = identity
-        self.fingerprint = hashlib.sha256(self.view(MANIFEST)).hexdigest()
-        """SHA-256 of the manifest, which states that of every entry: packages that share it are equal."""
+        self.fingerprint = _fingerprint(self.view(MANIFEST), manifest)
+        """Of the manifest, which states the SHA-256 of every entry, and of the engine: what shares it is equal."""
 
     @classmethod
-    def open(cls, path: str | Path, verify: bool = True) -> Package:
-        """Map and check the package at `path`.
+    def open(cls, path: str | Path, verify: bool = True, engine: str | None = None) -> Package:
+        """Map and check the package at `path`, for `engine` (default: the package's first).
 
         Checked always: structure, names, manifest, and that it lists exactly the entries with their
         sizes. With `verify` also the SHA-256 of every entry, read in blocks so that hashing makes no
-        page of the map resident. Raises PackageError naming the file, the entry and the reason.
+        page of the map resident. Raises PackageError naming the file, the entry and the reason, and EngineError
+        for an engine that the package was not exported for.
         """
         path = Path(path)
         try:
@@ -69,7 +70,7 @@ class Package(Closing):
             raise PackageError(f"{_printable(path)}: {error}") from None
         except (OSError, ValueError) as error:
             raise PackageError(f"{_printable(path)} cannot be read: {error}") from error
-        return cls(path, manifest, records, mapped, identity)
+        return cls(path, manifest.for_engine(engine), records, mapped, identity)
 
     def view(self, name: str) -> memoryview:
         """The bytes of an entry as a read-only view of the map; raises PackageError for an unknown name."""
@@ -106,6 +107,14 @@ class Package(Closing):
     def close(self) -> None:
         """Give up the map. Closing twice is allowed."""
         self._map = None
+
+
+def _fingerprint(manifest: memoryview, chosen: Manifest) -> str:
+    digest = hashlib.sha256(manifest)
+    # Another engine computes other keys and values from the same package.
+    if chosen.variants:
+        digest.update(chosen.engine.encode())
+    return digest.hexdigest()
 
 
 def _printable(path: Path) -> str:
