@@ -5,33 +5,44 @@ from __future__ import annotations
 from alm.package import Manifest
 
 QUALITY_COLUMNS = ("", "share", "95 % interval", "n")
+SCORES = {
+    "agreement": "next-token decisions equal to float32",
+    "accuracy": "right answers",
+    "accuracy_fp32": "right answers, PyTorch float32",
+    "ranking": "order of two texts by likeness equal to float32",
+    "audio_cosine": "median cosine of an audio embedding to float32",
+    "text_cosine": "median cosine of a text embedding to float32",
+}
+"""What a manifest's quality may hold, in words. Scores of PyTorch float32 are the same on every engine."""
 
 PURPOSE = {
     "reference": "Small reference weights, trained by this project's own recipe on openly licensed recordings.",
     "random": "Random weights in the official shapes, for measuring speed and memory. Its answers mean nothing.",
-    "v0": "The official Mellow checkpoint.",
-    "v0_s": "The official Mellow checkpoint trained on more audio.",
+    "v0": "The official checkpoint.",
+    "v0_s": "The official checkpoint that was trained on more audio.",
+    "2023": "The official checkpoint of 2023.",
     "path": "Weights given by a path.",
 }
 
 
-def model_card(manifest: Manifest) -> str:
-    """Markdown with the front matter that model hubs read."""
+def model_card(manifest: Manifest, summary: str, task: str, example: str) -> str:
+    """Markdown with the front matter that model hubs read: `summary` says what the model does, `task` is the hubs' word
+    for it, `example` a command with PACKAGE in place of the package."""
     model, weights, frontend = manifest.model, manifest.weights, manifest.frontend
     seconds = frontend.samples / frontend.sample_rate
     parts = "\n".join(f"| `{name}` | {c.scheme} | {c.engine} |" for name, c in manifest.distinct_components)
     return f"""---
 license: {weights.licence}
 library_name: alm-edge
-pipeline_tag: audio-text-to-text
+pipeline_tag: {task}
 ---
 
 # {model.name} for {manifest.target}, {manifest.scheme}
 
-{PURPOSE[weights.source]} Answers questions about one recording or about two.
+{PURPOSE[weights.source]} {summary}
 
 * Parameters: {model.parameters:,}
-* Listens to clips of {seconds:g} s at {frontend.sample_rate} Hz; longer recordings are answered window by window.
+* Listens to clips of {seconds:g} s at {frontend.sample_rate} Hz; longer recordings are heard window by window.
 * Weights: {weights.source}, sha256 `{weights.sha256}`
 * Licence of the weights: {weights.licence}
 * {weights.attribution}
@@ -44,7 +55,7 @@ pipeline_tag: audio-text-to-text
 
 {quality_table(manifest)}
 
-Check this file on the device with `alm verify`, and ask it with `alm ask PACKAGE clip.wav "what is the sound?"`.
+Check this file on the device with `alm verify`, and try it with `{example}`.
 """
 
 
@@ -64,12 +75,15 @@ def quality_rows(manifest: Manifest) -> list[tuple[str, str, str, str]]:
         return []
     measured = {"": manifest.quality} if not manifest.variants else {f" on {manifest.engine}": manifest.quality}
     measured |= {f" on {engine}": scores for engine, scores in manifest.quality.get("variants", {}).items()}
-    scores = {
-        f"next-token decisions equal to float32{where}": quality["whole"]["agreement"]
-        for where, quality in measured.items()
-    }
-    scores |= {f"right answers{where or ', this package'}": q["whole"]["accuracy"] for where, q in measured.items()}
-    scores["right answers, PyTorch float32"] = manifest.quality["whole"]["accuracy_fp32"]
-    return [
-        (name, f"{s['share']:.1%}", f"{s['low']:.1%} to {s['high']:.1%}", str(s["n"])) for name, s in scores.items()
-    ]
+    rows = []
+    for key, words in SCORES.items():
+        for where, quality in measured.items():
+            if key in quality["whole"] and not (key.endswith("_fp32") and quality is not manifest.quality):
+                rows.append(_row(words if key.endswith("_fp32") else words + where, quality["whole"][key]))
+    return rows
+
+
+def _row(name: str, score: dict[str, float] | float) -> tuple[str, str, str, str]:
+    if isinstance(score, float):
+        return name, f"{score:.4f}", "", ""
+    return name, f"{score['share']:.1%}", f"{score['low']:.1%} to {score['high']:.1%}", str(score["n"])

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from alm.commands.ending import run
 from alm.errors import DependencyError
+from alm_export.families import FAMILIES, find_exporter
 
 if TYPE_CHECKING:
     from alm_export.pipeline import Exported, Request
@@ -23,36 +24,40 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-class Family(StrEnum):
-    """Model families that can be exported."""
-
-    mellow = "mellow"
+Family = StrEnum("Family", {name: name for name in FAMILIES})  # type: ignore[misc]
+"""Model families that can be exported."""
 
 
 @app.command()
 def export(
     family: Annotated[Family, typer.Argument(help="Model family.")],
     target: Annotated[str, typer.Option(help="Device: arm64, rpi4, rpi5 or x86_64.")] = "arm64",
-    int4: Annotated[bool, typer.Option("--int4", help="4-bit decoder, 8-bit encoder (default).")] = False,
-    int8: Annotated[bool, typer.Option("--int8", help="8 bits throughout.")] = False,
+    int4: Annotated[bool, typer.Option("--int4", help="4-bit decoder, 8-bit encoders (Mellow's default).")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="8 bits throughout (the others' default).")] = False,
     fp32: Annotated[bool, typer.Option("--fp32", help="No quantization.")] = False,
-    scheme: Annotated[
-        str | None, typer.Option(help="A scheme for all parts, or audio_encoder=…,decoder=…,head=….")
-    ] = None,
+    scheme: Annotated[str | None, typer.Option(help="A scheme for all parts, or part=scheme,…")] = None,
     engine: Annotated[
         str | None,
         typer.Option(help="onnxruntime, gguf, or a comma list: the first is the default.", show_default="the target's"),
     ] = None,
     weights: Annotated[
-        str, typer.Option(help="reference, v0, v0_s, random, or a path to a checkpoint or weights folder.")
+        str, typer.Option(help="reference, random, an official checkpoint, or a path to one or a weights folder.")
     ] = "reference",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Package file to write.")] = None,
     budget: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of next-token decisions that may differ from float32.")
+        float, typer.Option(min=0, max=1, help="Share of decisions that may differ from float32.")
     ] = 0.05,
     calibrate: Annotated[
         Path | None,
         typer.Option(exists=True, file_okay=False, help="Folder of your recordings to measure quality on too."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="clap: labels to store, one a line."),
+    ] = None,
+    no_text: Annotated[bool, typer.Option("--no-text", help="clap: leave the text encoder out.")] = False,
+    prompts: Annotated[
+        str | None, typer.Option(help="pam: 'good;bad', or a YAML file of pairs.", show_default="the authors'")
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never download.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -62,6 +67,11 @@ def export(
     if len(precisions) + (scheme is not None) > 1:
         raise typer.BadParameter("choose one of --int4, --int8, --fp32 and --scheme")
     _require_libraries()
+    exporter = find_exporter(family)
+    options = {"labels": labels, "no_text": no_text or None, "prompts": prompts}
+    options = {name: value for name, value in options.items() if value is not None}
+    if foreign := [f"--{name.replace('_', '-')}" for name in options if name not in exporter.options]:
+        raise typer.BadParameter(f"{family} has no option {', '.join(foreign)}")
     from alm_export.pipeline import Request, export
     from alm_export.targets import find_engines, find_target, parse_schemes
 
@@ -69,18 +79,25 @@ def export(
     engines = find_engines(engine or device.engine)
     if scheme and engines != ("onnxruntime",):
         raise typer.BadParameter("--scheme names onnxruntime's schemes; choose a precision", param_hint="--engine")
-    precision = (precisions or ["int4"])[0]
+    precision = (precisions or [exporter.precision])[0]
     named = "custom" if scheme else precision
     suffix = "" if engine is None or engines == (device.engine,) else f"-{engine.replace(',', '-')}"
     request = Request(
         target=device,
         scheme=named,
-        ladders={name: parse_schemes(scheme) if scheme else device.ladders(precision, name) for name in engines},
+        ladders={
+            name: parse_schemes(scheme, tuple(exporter.parts))
+            if scheme
+            else exporter.ladders(device.ladders(precision, name))
+            for name in engines
+        },
         weights=weights,
         output=output or Path(f"{family}-{target}-{named}{suffix}.alm"),
         budget=budget,
         recordings=calibrate,
         offline=offline,
+        family=family,
+        options=options,
     )
     if as_json:
         print(json.dumps(_summary(export(request)), indent=1))
@@ -89,7 +106,7 @@ def export(
     _print_plan(console, request)
     with _Display(console) as display:
         exported = export(request, display.report)
-    _print_summary(console, exported)
+    _print_summary(console, exported, exporter.example)
 
 
 def main() -> None:
@@ -144,7 +161,7 @@ def _print_plan(console: Console, request: Request) -> None:
             console.print(f"  {part:<14}{ladder[0]}{more}", highlight=False, soft_wrap=True)
 
 
-def _print_summary(console: Console, exported: Exported) -> None:
+def _print_summary(console: Console, exported: Exported, example: str) -> None:
     from alm_export.card import QUALITY_COLUMNS, quality_rows
 
     parity = Table("engine", "stage", "difference from PyTorch float32", title="Parity", title_justify="left")
@@ -162,7 +179,7 @@ def _print_summary(console: Console, exported: Exported) -> None:
     lines = (
         f"\nLicence of the weights: {escape(weights.licence)} ({weights.source})",
         f"[bold green]{path}[/bold green]  {size:.1f} MB, verified",
-        f'Next: alm ask {path} RECORDING.wav "what is the sound?"',
+        f"Next: {example.replace('PACKAGE', path)}",
     )
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)

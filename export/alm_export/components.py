@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from alm.errors import ExportError
 from alm.package import Component
 from alm.package.safetensors import write_tensors
@@ -32,8 +34,8 @@ class Components:
     """By name, for the manifest."""
     entries: Mapping[str, bytes | Path]
     """Graphs and weights."""
-    positions: int
-    """Capacity of the KV buffer: prefix and longest answer."""
+    positions: int | None = None
+    """Capacity of the KV buffer: prefix and longest answer. None without a decoder."""
 
 
 def build_components(weights: Weights, schemes: Assignment, engine: str, folder: Path) -> Components:
@@ -105,6 +107,18 @@ def _onnx(graphs: Mapping[str, GraphBuilder], schemes: Assignment, folder: Path)
     if "decoder" in graphs:
         shared = {name: graphs["decoder"].tensors.pop(name) for name in shared}
     tensors = {name: shared if name == "token_embedding" else graph.tensors for name, graph in graphs.items()}
+    named = {name: schemes["head" if name == "token_embedding" else name] for name in graphs}
+    return write_graphs(graphs, tensors, named, folder)
+
+
+def write_graphs(
+    graphs: Mapping[str, GraphBuilder],
+    tensors: Mapping[str, dict[str, np.ndarray]],
+    schemes: Mapping[str, str],
+    folder: Path,
+) -> Built:
+    """ONNX components and their entries. `tensors` says which weights entry holds what, all graphs' weights once; it
+    is emptied as it is written."""
     places: dict[str, tuple[str, int, int]] = {}
     entries: dict[str, bytes | Path] = {}
     for name, own in tensors.items():
@@ -117,8 +131,7 @@ def _onnx(graphs: Mapping[str, GraphBuilder], schemes: Assignment, folder: Path)
     components: dict[str, Component] = {}
     for name, graph in graphs.items():
         entries[f"{name}.onnx"] = graph.build(places)
-        scheme = schemes["head" if name == "token_embedding" else name]
-        components[name] = Component("onnxruntime", f"{name}.onnx", _weight_entries(graph, places), scheme)
+        components[name] = Component("onnxruntime", f"{name}.onnx", _weight_entries(graph, places), schemes[name])
     return components, entries
 
 

@@ -8,32 +8,31 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-from alm.package import (
-    DecoderShape,
-    Frontend,
-    GenerationDefaults,
-    GoldenInfo,
-    Manifest,
-    ModelInfo,
-    PromptLayout,
-    WeightsInfo,
-)
+from alm.package import Frontend, GoldenInfo, Manifest, ModelInfo, WeightsInfo
 from alm_export.components import Components
 from alm_train.checkpoints.weights import Weights
-from alm_train.models.mellow import MellowConfig
+from alm_train.models.frontend import FrontendConfig
 
 LIBRARIES = ("alm-edge", "torch", "onnx", "onnxruntime", "numpy")
 """Whose versions a package records."""
 
 
 def describe(
-    weights: Weights, target: str, scheme: str, components: Components, tolerances: Mapping[str, float]
+    family: str,
+    weights: Weights,
+    target: str,
+    scheme: str,
+    frontend: FrontendConfig,
+    components: Components,
+    tolerances: Mapping[str, float],
+    capabilities: tuple[str, ...],
+    **sections: Any,
 ) -> Manifest:
-    """The manifest of a package made from `weights`, its quality still unmeasured."""
-    config = weights.model.config
-    frontend, decoder, positions = config.encoder.frontend, config.decoder, components.positions
+    """The manifest of a package made from `weights`, its quality still unmeasured. `sections` are the family's own."""
+    # The filter bank may be built for another rate than the sound has; then its bands lie that much higher.
+    stretch = frontend.sample_rate / (frontend.bank_rate or frontend.sample_rate)
     return Manifest(
-        model=ModelInfo("mellow", weights.name, sum(p.numel() for p in weights.model.parameters())),
+        model=ModelInfo(family, weights.name, sum(p.numel() for p in weights.model.parameters())),
         weights=WeightsInfo(weights.source, weights.sha256, weights.licence, weights.attribution),
         target=target,
         scheme=scheme,
@@ -43,37 +42,15 @@ def describe(
             n_fft=frontend.n_fft,
             hop=frontend.hop,
             mels=frontend.mels,
-            fmin=frontend.fmin,
-            fmax=frontend.fmax,
-        ),
-        prompt=prompt_layout(config),
-        generation=GenerationDefaults(
-            stop_id=config.stop_id, max_tokens=positions - config.prefix_tokens, max_positions=positions
-        ),
-        decoder=DecoderShape(
-            width=decoder.width,
-            vocabulary=decoder.vocabulary,
-            layers=decoder.layers,
-            kv_heads=decoder.kv_heads,
-            head_dim=decoder.head_dim,
-            max_positions=positions,
+            fmin=frontend.fmin * stretch,
+            fmax=frontend.fmax * stretch,
         ),
         components=dict(components.components),
-        capabilities=("ask", "compare", "choose"),
+        capabilities=capabilities,
         golden=GoldenInfo(dict(tolerances)),
         quality={"not_measured": "Not measured yet."},
         provenance=_provenance(),
-    )
-
-
-def prompt_layout(config: MellowConfig) -> PromptLayout:
-    """How the model lays out its prefix. Mellow was trained on lower-case prompts."""
-    return PromptLayout(
-        audio_tokens=config.audio_tokens,
-        separator_id=config.separator_id,
-        prompt_tokens=config.prompt_tokens,
-        pad_id=config.pad_id,
-        lowercase=True,
+        **sections,
     )
 
 

@@ -7,18 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-
-from alm.models.mellow import Mellow as PackagedMellow
-from alm.verify import ENCODER_STAGES
-from alm_quantize.probes import Probe
-from alm_train.models.mellow import Mellow
-
-TOKENS = 24
-FLOAT_TOLERANCES = {"log_mel": 0.1, "latent": 1e-3, "audio_tokens": 1e-3, "logits": 1e-3}
-"""Between PyTorch float32 and a float32 package. The log-mel bound is for bins below -60 dB, where float32
-rounding of the two transforms shows; louder bins agree to 1e-3 dB."""
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -28,7 +17,7 @@ class Golden:
     """The self-test and how exactly it must be met."""
 
     arrays: Arrays
-    """As `alm.verify` describes them."""
+    """As the family's self-test describes them."""
     tolerances: Mapping[str, float]
     """Largest absolute difference per stage."""
 
@@ -39,57 +28,16 @@ class Golden:
         return file.getvalue()
 
 
-def golden_from_torch(model: Mellow, probe: Probe, prompt_ids: NDArray[np.int64]) -> Golden:
-    """What PyTorch float32 computes for a probe; both slots hold its clip."""
-    encoder = model.audio_encoder
-    with torch.inference_mode():
-        log_mel = encoder.base.htsat.logmel_extractor(torch.from_numpy(probe.samples)[None])
-        output = encoder.base.htsat.encode(log_mel)
-        audio = model.expand(encoder.project(output))
-        prefix = model.prefix(audio, audio, torch.from_numpy(prompt_ids)[None])
-        logits = model.caption_decoder.lm(prefix)[0, -1]
-        tokens = model.generate(prefix, TOKENS)
-    arrays: Arrays = {
-        "audio": probe.samples[None],
-        "prompt_ids": prompt_ids,
-        "log_mel": log_mel.numpy(),
-        "latent": output.latent.numpy(),
-        "audio_tokens": audio.numpy(),
-        "logits": logits.numpy(),
-        "tokens": np.array(tokens, np.int64),
-    }
-    return Golden(arrays, FLOAT_TOLERANCES)
+def widened(exact: Mapping[str, float], found: Arrays, reference: Arrays) -> dict[str, float]:
+    """Tolerances of a package's self-test, from those of a float32 package by stage.
 
-
-def golden_from_package(package: PackagedMellow, reference: Golden) -> Golden:
-    """What the package itself computes on this machine for the same sound and question.
-
-    Another processor's kernels may differ from this one's by about as much as quantization differs from
-    float32, so each stage is allowed twice that, and never less than a float32 package's. Of the
-    answer, the tokens that such a difference could change are left out: they say nothing about a fault.
+    Another processor's kernels may differ from this one's by about as much as quantization differs from float32, so
+    each stage is allowed twice what the package is from `reference`, and never less than a float32 package.
     """
-    arrays = dict(reference.arrays)
-    heard = package.encode(np.asarray(arrays["audio"][0], np.float32), ENCODER_STAGES)
-    arrays |= {stage: heard[stage][None] for stage in ENCODER_STAGES}
-    reader = package.reader
-    audio = heard["audio_tokens"]
-    cache = reader.run_prefix((audio, audio))
-    logits = cache.append(reader.decoder.embed(np.asarray(arrays["prompt_ids"], np.int64)))
-    arrays["logits"] = logits
-    tolerances = {
-        stage: max(FLOAT_TOLERANCES[stage], 2 * float(np.abs(arrays[stage] - reference.arrays[stage]).max()))
-        for stage in FLOAT_TOLERANCES
+    return {
+        stage: max(tolerance, 2 * float(np.abs(found[stage] - reference[stage]).max()))
+        for stage, tolerance in exact.items()
     }
-    tokens = []
-    for _ in range(TOKENS):
-        tokens.append(int(logits.argmax()))
-        second, first = np.partition(logits, -2)[-2:]
-        if tokens[-1] == package.info.generation.stop_id or first - second <= 2 * tolerances["logits"]:
-            break
-        logits = cache.append(reader.decoder.embed(np.array(tokens[-1:], np.int64)))
-    # The last token is kept only when nothing else is: it is the stop token or a near tie.
-    arrays["tokens"] = np.array(tokens[:-1] or tokens, np.int64)
-    return Golden(arrays, tolerances)
 
 
 def merged_golden(by_engine: Mapping[str, Golden]) -> Golden:

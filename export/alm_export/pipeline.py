@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import alm
 from alm.errors import ExportError
-from alm.models.mellow import Mellow as PackagedMellow
+from alm.models import Model
 from alm.package import GOLDEN, GoldenInfo, Manifest, Variant, write_package
-from alm.prompt import PromptTokenizer
 from alm.verify import Verification, verify_model
 from alm_export.card import model_card
-from alm_export.components import Components, build_components, merged_entries
-from alm_export.describe import describe, prompt_layout
-from alm_export.golden import Golden, golden_from_package, golden_from_torch, merged_golden
+from alm_export.components import Components, merged_entries
+from alm_export.families import find_exporter
+from alm_export.golden import Golden, merged_golden
 from alm_export.targets import Ladders, Target, own_parts
-from alm_quantize.gate import Assignment, Trial, search
-from alm_quantize.probes import Probe, bundled_probes, folder_probes
-from alm_quantize.quality import Answered, answer_in_float, compare
+from alm_quantize.gate import Assignment, Attempt, search
 from alm_train.checkpoints.weights import Weights, load_weights
 
 Report = Callable[[str, int, int], None]
@@ -29,9 +27,9 @@ Report = Callable[[str, int, int], None]
 
 STAGES = {
     "weights": "loading the weights",
-    "float": "asking PyTorch float32",
+    "float": "running PyTorch float32",
     "build": "building the graphs",
-    "quality": "comparing answers",
+    "quality": "comparing with it",
     "package": "writing the package",
     "verify": "verifying the package",
 }
@@ -52,11 +50,15 @@ class Request:
     output: Path
     """Where the package goes."""
     budget: float
-    """Largest share of next-token decisions that may differ from float32."""
+    """How much may differ from float32: for Mellow the largest share of next-token decisions."""
     recordings: Path | None = None
     """The user's own recordings, asked about beside the bundled clips."""
     offline: bool = False
     """Whether downloading is forbidden."""
+    family: str = "mellow"
+    """Model family, as `alm_export.families` lists them."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options that only some families have, by name."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Made:
 
     draft: Draft
     """The assignment that the gate accepted."""
-    trials: tuple[Trial, ...]
+    trials: tuple[Attempt, ...]
     """Assignments the quality gate tried; empty where there was nothing to compare."""
     parity: Verification
     """The draft held against PyTorch float32, stage by stage. Quantized stages differ, by this much."""
@@ -100,12 +102,13 @@ def export(request: Request, report: Report = lambda stage, done, total: None) -
 
     Raises CheckpointError, ExportError, QualityError, ParityError or PackageError.
     """
-    parent = request.output.parent
+    exporter, parent = find_exporter(request.family), request.output.parent
     if not parent.is_dir():
         raise ExportError(f"the folder {parent} does not exist; create it or choose another --output")
     report("weights", 0, 1)
     weights = load_weights(
         request.weights,
+        exporter.weights_family,
         offline=request.offline,
         progress=lambda done, total: report("weights", done, total or 0),
     )
@@ -113,27 +116,74 @@ def export(request: Request, report: Report = lambda stage, done, total: None) -
     try:
         # Beside the output: that disk must have room anyway, while /tmp is memory on many small machines.
         with tempfile.TemporaryDirectory(prefix=".alm-export-", dir=parent) as folder:
-            return _Export(request, weights, Path(folder), report).run()
+            return exporter(request, weights, Path(folder), report).run()
     except OSError as error:
         raise ExportError(
             f"cannot write below {parent}: {error}; free some space or choose another --output"
         ) from error
 
 
-class _Export:
-    """One export in progress, in a folder of its own."""
+class Exporter(ABC):
+    """One export in progress, in a folder of its own. A family says what is its own: parts, self-test and quality."""
+
+    weights_family: ClassVar[str]
+    """Whose weights it is made from."""
+    precision: ClassVar[str]
+    """Precision unless another is asked for."""
+    options: ClassVar[tuple[str, ...]] = ()
+    """Options of the command that only some families have, and this one does."""
+    parts: ClassVar[Mapping[str, str]]
+    """What is assigned a scheme, and under which name a target's ladders have it."""
+    summary: ClassVar[str]
+    """What the model does, for the card."""
+    task: ClassVar[str]
+    """The card's `pipeline_tag`."""
+    example: ClassVar[str]
+    """A command to try next, PACKAGE in place of the package."""
+
+    reference: Golden
+    """The self-test as PyTorch float32 computes it; a family sets it when it begins."""
 
     def __init__(self, request: Request, weights: Weights, folder: Path, report: Report) -> None:
+        """Take an export; a family adds what it is held against."""
         self.request, self.weights, self.folder, self.report = request, weights, folder, report
-        frontend = weights.model.config.encoder.frontend
-        self.probes = bundled_probes(frontend.sample_rate, frontend.samples)
-        if request.recordings is not None:
-            self.probes += folder_probes(request.recordings, frontend.sample_rate, frontend.samples)
-        self.reference = self._golden_from_torch(self.probes[0])
         self.draft_path = folder / "draft.alm"
-        self.answered: list[Answered] = []
+
+    @classmethod
+    def ladders(cls, of_target: Ladders) -> Ladders:
+        """The ladders of the family's parts, from a target's."""
+        return {part: of_target[role] for part, role in cls.parts.items()}
+
+    @abstractmethod
+    def build(self, schemes: Assignment, engine: str, folder: Path) -> Components:
+        """Graphs and weights for an engine, what is large below `folder`."""
+
+    @abstractmethod
+    def describe(self, components: Components) -> Manifest:
+        """The manifest, its quality unmeasured and its self-test PyTorch's."""
+
+    @abstractmethod
+    def replay(self, package: Model) -> Golden:
+        """The self-test as a package computes it on this machine."""
+
+    @abstractmethod
+    def measure(self, package: Model, schemes: Assignment) -> Attempt:
+        """Hold a draft against PyTorch float32."""
+
+    @abstractmethod
+    def scores(self, trials: Sequence[Attempt]) -> dict[str, Any]:
+        """What the last of the trials measured, for the manifest's `quality`."""
+
+    @abstractmethod
+    def material(self) -> dict[str, Any]:
+        """On what it was measured, for the manifest's `quality`."""
+
+    def entries(self) -> dict[str, bytes | Path]:
+        """Entries beside components, self-test and card."""
+        return {"tokenizer.json": self.weights.tokenizer.encode()}
 
     def run(self) -> Exported:
+        """Make the model on each engine, and the package of all."""
         made: dict[str, Made] = {}
         # Other engines leave parts to onnxruntime; where it is among them, they take those parts as it has them.
         for engine in sorted(self.request.ladders, key=lambda engine: engine != "onnxruntime"):
@@ -149,43 +199,31 @@ class _Export:
         draft, trials = self._search(engine, ladders)
         with alm.load(self.draft_path) as package:
             parity = verify_model(package)
-            golden = golden_from_package(package, self.reference)
+            golden = self.replay(package)
         if {component.scheme for component in draft.components.components.values()} == {"fp32"}:
             parity.check()
         return Made(draft, tuple(trials), parity, golden)
 
-    def _search(self, engine: str, ladders: Ladders) -> tuple[Draft, list[Trial]]:
+    def _search(self, engine: str, ladders: Ladders) -> tuple[Draft, list[Attempt]]:
         """The draft that the gate accepts, and the trials on the way; random weights are not measured."""
         if self.weights.source == "random":
             return self._draft(engine, {part: ladder[0] for part, ladder in ladders.items()}), []
         drafts: list[Draft] = []
 
-        def measure(schemes: Assignment) -> Trial:
+        def measure(schemes: Assignment) -> Attempt:
             drafts.append(self._draft(engine, schemes))
             with alm.load(self.draft_path) as package:
-                if not self.answered:
-                    progress = self._progress("float")
-                    self.answered = answer_in_float(self.weights.model, package, self.probes, progress)
-                return self._measure(package, schemes, self.answered)
+                return self.measure(package, schemes)
 
         trials = search(ladders, measure, self.request.budget)
         return drafts[-1], trials
-
-    def _measure(self, package: PackagedMellow, schemes: Assignment, answered: list[Answered]) -> Trial:
-        whole = compare(package, answered, progress=self._progress("quality"))
-        alone = {
-            part: compare(package, answered, component=part, model=self.weights.model)
-            for part in ("audio_encoder", "decoder")
-        }
-        return Trial(schemes, whole, alone)
 
     def _draft(self, engine: str, schemes: Assignment) -> Draft:
         self.report("build", 0, 1)
         folder = self.folder / engine
         folder.mkdir(exist_ok=True)
-        components = build_components(self.weights, schemes, engine, folder)
-        target, tolerances = self.request.target.name, self.reference.tolerances
-        draft = Draft(components, describe(self.weights, target, self.request.scheme, components, tolerances))
+        components = self.build(schemes, engine, folder)
+        draft = Draft(components, self.describe(components))
         self._write(self.draft_path, draft.manifest, components.entries, self.reference)
         self.report("build", 1, 1)
         return draft
@@ -216,40 +254,24 @@ class _Export:
     def _write(self, path: Path, manifest: Manifest, parts: Mapping[str, bytes | Path], golden: Golden) -> Manifest:
         entries = {
             **parts,
-            "tokenizer.json": self.weights.tokenizer.encode(),
+            **self.entries(),
             GOLDEN: golden.to_bytes(),
-            "README.md": model_card(manifest).encode(),
+            "README.md": model_card(manifest, self.summary, self.task, self.example).encode(),
         }
         return write_package(path, manifest, entries)
-
-    def _golden_from_torch(self, probe: Probe) -> Golden:
-        config = self.weights.model.config
-        tokenizer = PromptTokenizer(self.weights.tokenizer.encode(), prompt_layout(config), config.decoder.vocabulary)
-        return golden_from_torch(self.weights.model, probe, tokenizer.prompt(probe.question))
 
     def _quality(self, made: Mapping[str, Made]) -> dict[str, Any]:
         first, *others = made
         if not made[first].trials:
             return {"not_measured": "Not measured: random weights have no quality to lose."}
-        quality = {
-            "clips": len({probe.clip for probe in self.probes}),
-            "questions": len(self.probes),
-            "budget": self.request.budget,
-            **_scores(made[first].trials),
-        }
-        return quality | ({"variants": {engine: _scores(made[engine].trials) for engine in others}} if others else {})
+        quality = self.material() | {"budget": self.request.budget} | self.scores(made[first].trials)
+        if others:
+            quality["variants"] = {engine: self.scores(made[engine].trials) for engine in others}
+        return quality
 
-    def _progress(self, stage: str) -> Callable[[int, int], None]:
+    def progress(self, stage: str) -> Callable[[int, int], None]:
+        """Reports a stage's progress."""
         return lambda done, total: self.report(stage, done, total)
-
-
-def _scores(trials: Sequence[Trial]) -> dict[str, Any]:
-    final = trials[-1]
-    return {
-        "whole": final.whole.to_dict(),
-        "alone": {part: quality.to_dict() for part, quality in final.alone.items()},
-        "tried": [{"schemes": dict(t.schemes), "loss": round(t.loss, 4)} for t in trials],
-    }
 
 
 def _variant(made: Made) -> Variant:

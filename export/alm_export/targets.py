@@ -101,21 +101,21 @@ def own_parts(engine: str) -> set[str]:
     return {part for ladders in OWN_LADDERS.get(engine, {}).values() for part in ladders}
 
 
-def parse_schemes(text: str) -> Ladders:
+def parse_schemes(text: str, parts: tuple[str, ...] = PARTS) -> Ladders:
     """`part=scheme,...` or one scheme for all parts, as single-rung ladders. ExportError for unknown names."""
     pairs = [item.partition("=")[::2] for item in text.split(",")]
-    chosen = dict(pairs) if "=" in text else dict.fromkeys(PARTS, text)
-    unknown = sorted(chosen.keys() - set(PARTS)) + sorted(set(chosen.values()) - SCHEMES.keys())
-    missing = [part for part in PARTS if part not in chosen]
+    chosen = dict(pairs) if "=" in text else dict.fromkeys(parts, text)
+    unknown = sorted(chosen.keys() - set(parts)) + sorted(set(chosen.values()) - SCHEMES.keys())
+    missing = [part for part in parts if part not in chosen]
     if unknown or missing:
         raise ExportError(
             f"--scheme {text}: {'unknown: ' + ', '.join(unknown) if unknown else 'missing: ' + ', '.join(missing)}. "
-            f"Parts: {', '.join(PARTS)}; schemes: {', '.join(SCHEMES)}"
+            f"Parts: {', '.join(parts)}; schemes: {', '.join(SCHEMES)}"
         )
-    head = SCHEMES[chosen["head"]]
+    head = SCHEMES[chosen.get("head", "fp32")]
     if head.bits < 32 and not head.block:
         raise ExportError(
             f"--scheme {text}: the head is also the token embedding, whose rows {head.name} cannot look up; "
             "give it a block scheme or fp32"
         )
-    return {part: (chosen[part],) for part in PARTS}
+    return {part: (chosen[part],) for part in parts}

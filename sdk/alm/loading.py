@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, overload
 
 from alm.clip_cache import CACHE_BYTES
 from alm.errors import PackageError
@@ -13,9 +13,12 @@ from alm.session import Clip
 from alm.turns import WAITING
 
 if TYPE_CHECKING:
-    from alm.models.mellow import Mellow
+    from alm.models import Mellow, Model
+
+M = TypeVar("M", bound="Model")
 
 
+@overload
 def load(
     path: str | Path,
     *,
@@ -24,15 +27,41 @@ def load(
     verify: bool = True,
     cache_bytes: int = CACHE_BYTES,
     waiting: int = WAITING,
-) -> Mellow:
-    """Open a package and load its model.
+) -> Model: ...
 
+
+@overload
+def load(
+    path: str | Path,
+    family: type[M],
+    *,
+    engine: str | None = None,
+    threads: int | None = None,
+    verify: bool = True,
+    cache_bytes: int = CACHE_BYTES,
+    waiting: int = WAITING,
+) -> M: ...
+
+
+def load(
+    path: str | Path,
+    family: type[Model] | None = None,
+    *,
+    engine: str | None = None,
+    threads: int | None = None,
+    verify: bool = True,
+    cache_bytes: int = CACHE_BYTES,
+    waiting: int = WAITING,
+) -> Model:
+    """Open a package and load its model: an `alm.models` class by the family that the package names.
+
+    `family`, such as `alm.models.Mellow`, insists on that class, which also tells a type checker what comes back.
     `engine` is one of those that the package was exported for; left out, it is the first of them. `threads`
     limits the engine's threads. `verify=False` skips hashing the entries, for a file whose integrity something
     else guards. `cache_bytes` limits what `listen` keeps of sound heard before; 0 keeps nothing. `waiting` is how
     many questions may wait while another is answered; the next raises BusyError.
 
-    Raises PackageError for a file that is damaged, altered, or of an unknown schema or family, and
+    Raises PackageError for a file that is damaged, altered, or of an unknown schema or another family, and
     EngineError when the engine cannot run it here.
     """
     # Imported here so that `import alm` stays quick and needs no engine.
@@ -41,13 +70,18 @@ def load(
 
     package = Package.open(path, verify=verify, engine=engine)
     try:
-        family = package.manifest.model.family
-        if family not in FAMILIES:
+        name = package.manifest.model.family
+        if name not in FAMILIES:
             raise PackageError(
-                f"{path} holds a model of the family {family!r}; this version knows "
+                f"{path} holds a model of the family {name!r}; this version knows "
                 f"{', '.join(sorted(FAMILIES))}. Update alm-edge, or export for one of these"
             )
-        return FAMILIES[family](package, threads=threads, cache_bytes=cache_bytes, waiting=waiting)
+        if family is not None and not issubclass(FAMILIES[name], family):
+            raise PackageError(
+                f"{path} is a {name} package, which can {', '.join(package.manifest.capabilities)}; "
+                f"expected {' or '.join(key for key, kind in FAMILIES.items() if issubclass(kind, family))}"
+            )
+        return FAMILIES[name](package, threads=threads, cache_bytes=cache_bytes, waiting=waiting)
     except BaseException:
         package.close()
         raise

@@ -23,7 +23,7 @@ from alm.audio_tokens import AudioTokens
 from alm.engines.base import Array, KVCache
 from alm.errors import EngineError, PackageError, SessionError
 from alm.package.atomic import atomic_write
-from alm.package.manifest import Manifest, Sha256
+from alm.package.manifest import Manifest, Sha256, section
 from alm.package.safetensors import read_metadata, read_tensors, write_tensors
 from alm.package.schema import Between, decode, found, parse_json
 from alm.prefix import KEPT_PREFIXES, HeardWindow, Reader, expanded
@@ -165,11 +165,10 @@ def _windows(description: Description, tensors: Mapping[str, Array], reader: Rea
 
 def _tokens(tensors: Mapping[str, Array], index: int, reader: Reader) -> AudioTokens:
     manifest = reader.package.manifest
-    rows, repeats, count = tensors[f"rows.{index}"], tensors[f"repeats.{index}"], manifest.prompt.audio_tokens
-    if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != manifest.decoder.width:
-        raise SessionError(
-            f"rows.{index} is {rows.dtype} of shape {rows.shape}, expected float32 (rows, {manifest.decoder.width})"
-        )
+    rows, repeats = tensors[f"rows.{index}"], tensors[f"repeats.{index}"]
+    count, width = section(manifest.prompt, "prompt").audio_tokens, section(manifest.decoder, "decoder").width
+    if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != width:
+        raise SessionError(f"rows.{index} is {rows.dtype} of shape {rows.shape}, expected float32 (rows, {width})")
     # Each is bounded before they are added up, which could overflow.
     fits = repeats.dtype == np.int64 and repeats.shape == rows.shape[:1] and len(repeats) <= count
     if not fits or not ((repeats >= 1) & (repeats <= count)).all() or repeats.sum() != count:
@@ -180,7 +179,7 @@ def _tokens(tensors: Mapping[str, Array], index: int, reader: Reader) -> AudioTo
 
 
 def _prefix(state: Array, reader: Reader) -> KVCache:
-    expected = 2 * (reader.package.manifest.prompt.audio_tokens + 1)
+    expected = 2 * (section(reader.package.manifest.prompt, "prompt").audio_tokens + 1)
     try:
         cache = reader.decoder.cache_from(state)
     except EngineError as error:

@@ -11,8 +11,7 @@ from golden.synthetic import official_state
 import alm
 from alm.package import GOLDEN, write_package
 from alm_export.components import build_components
-from alm_export.describe import describe
-from alm_export.golden import FLOAT_TOLERANCES
+from alm_export.mellow import FLOAT_TOLERANCES, describe_mellow
 from alm_quantize.gate import PARTS
 from alm_train.checkpoints.weights import load_weights
 from alm_train.models.mellow import Mellow, MellowConfig
@@ -29,7 +28,7 @@ def export_golden_weights(folder: Path) -> Path:
     components = build_components(weights, dict.fromkeys(PARTS, "fp32"), "onnxruntime", folder)
     package = folder / "mellow-fp32.alm"
     entries = {"tokenizer.json": weights.tokenizer.encode(), GOLDEN: b"", **components.entries}
-    write_package(package, describe(weights, "x86_64", "fp32", components, FLOAT_TOLERANCES), entries)
+    write_package(package, describe_mellow(weights, "x86_64", "fp32", components, FLOAT_TOLERANCES), entries)
     return package
 
 

@@ -14,8 +14,9 @@ from tiny_mellow import altered_tensors, entries_of, write_altered
 
 from alm.commands import main
 from alm.errors import ParityError
+from alm.models.mellow_self_test import STAGES
 from alm.package import GOLDEN
-from alm.verify import STAGES, Verification, verify
+from alm.verify import Verification, verify
 from alm_export.pipeline import Exported
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -18,8 +18,7 @@ from alm.models.mellow import Mellow
 from alm.package import GOLDEN, write_package
 from alm.verify import verify_model
 from alm_export.components import build_components
-from alm_export.describe import describe
-from alm_export.golden import FLOAT_TOLERANCES, golden_from_torch
+from alm_export.mellow import FLOAT_TOLERANCES, describe_mellow, golden_from_torch
 from alm_quantize.gate import PARTS
 from alm_quantize.probes import Probe
 from alm_train.checkpoints.weights import Weights, load_weights
@@ -38,7 +37,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
 def package(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     components = build_components(weights, dict.fromkeys(PARTS, "fp32"), "onnxruntime", folder)
-    manifest = describe(weights, "x86_64", "fp32", components, FLOAT_TOLERANCES)
+    manifest = describe_mellow(weights, "x86_64", "fp32", components, FLOAT_TOLERANCES)
     entries = {"tokenizer.json": weights.tokenizer.encode(), GOLDEN: b"", **components.entries}
     write_package(folder / "draft.alm", manifest, entries)
     probe = Probe("noise", noise(RATE)[0], QUESTIONS[0], None)

@@ -212,7 +212,7 @@ def test_newer_schema_tells_to_update(valid: bytes, target: Path) -> None:
         manifest["schema"] = 3
         manifest["something new"] = 1
 
-    refuse(target, edited(valid, from_the_future), "found 3, this version reads up to 2.*pip install --upgrade")
+    refuse(target, edited(valid, from_the_future), "found 2, this version reads 1.*pip install --upgrade")
 
 
 def edit(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
@@ -242,7 +242,7 @@ def edit(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         ("model.parameters", 0, r"model.parameters: found 0, expected a number from 1"),
         ("model.parameters", True, "model.parameters: found True, expected a whole number"),
         ("model.extra", 1, "manifest.json.model: found the unknown field 'extra'"),
-        ("weights.source", "stolen", "weights.source: found 'stolen', expected one of 'reference'"),
+        ("weights.source", "sto len", "weights.source: found 'sto len', expected 1 to 64 letters"),
         ("weights.sha256", "AB" * 32, "weights.sha256: .* 64 lower-case"),
         ("frontend.fmin", 1e300, "frontend.fmin: found 1e"),
         ("frontend", [], r"frontend: found \[\], expected an object"),
@@ -412,4 +412,5 @@ def test_fuzz_manifest_values(data: st.DataObject) -> None:
     except PackageError as error:
         assert "manifest.json" in str(error)
     else:
-        assert json.loads(manifest.to_json()) == document
+        # A section that is null is one that the family does not have, which is written by leaving it out.
+        assert json.loads(manifest.to_json()) == {key: value for key, value in document.items() if value is not None}

@@ -46,7 +46,7 @@ def test_everything_promised_is_there() -> None:
 @pytest.mark.parametrize(
     ("function", "names"),
     [
-        (alm.load, ["path", "engine", "threads", "verify", "cache_bytes", "waiting"]),
+        (alm.load, ["path", "family", "engine", "threads", "verify", "cache_bytes", "waiting"]),
         (Mellow.listen, ["self", "a", "b", "window", "compat", "progress"]),
         (Mellow.compare, ["self", "a", "b", "question", "window", "compat", "truncate", "options"]),
         (Mellow.watch, ["self", "source", "prompt", "gate", "truncate", "options"]),
@@ -82,9 +82,7 @@ def test_a_family_or_engine_we_do_not_have(model: Mellow, tmp_path: object) -> N
     }
     with pytest.raises(alm.EngineError, match="unknown engine 'steam'; this version has: onnxruntime"):
         alm.load(write_fake(folder / "b.alm", components=parts))
-    with pytest.raises(
-        alm.EngineError, match=r"was exported for fake, not for 'onnxruntime'; load it with engine='fake'"
-    ):
+    with pytest.raises(alm.EngineError, match=r"engine 'onnxruntime' was asked for, but .* exported for 'fake'"):
         alm.load(model.package.path, engine="onnxruntime")
     with pytest.raises(alm.PackageError, match="missing: token_embedding"):
         del parts["token_embedding"]

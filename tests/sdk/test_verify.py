@@ -9,8 +9,9 @@ import pytest
 from fakes import TOLERANCES, golden, weights, write_fake
 
 from alm.errors import PackageError, ParityError
+from alm.models.mellow_self_test import STAGES
 from alm.package import GoldenInfo
-from alm.verify import STAGES, verify
+from alm.verify import verify
 
 pytestmark = pytest.mark.usefixtures("fake_engine")
 

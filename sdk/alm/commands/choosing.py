@@ -25,8 +25,9 @@ def choose(
     Such as: alm choose PACKAGE street.wav "is it raining?" yes no
     """
     from alm import load
+    from alm.models import Mellow
 
-    with load(package, engine=engine, threads=threads) as model:
+    with load(package, Mellow, engine=engine, threads=threads) as model:
         with hearing(recording, quiet=json) as progress:
             clip = model.listen(recording, window=window, progress=progress)
         with clip:

@@ -50,8 +50,19 @@ def _summary(manifest: Manifest, size: int) -> list[tuple[str, ...]]:
         ("size", f"{size / 1e6:.1f} MB"),
         ("can", ", ".join(manifest.capabilities)),
         ("hears", f"windows of {seconds:g} s at {frontend.sample_rate} Hz"),
-        ("reads", f"up to {manifest.prompt.prompt_tokens} prompt tokens"),
+        *_reads(manifest),
     ]
+
+
+def _reads(manifest: Manifest) -> list[tuple[str, ...]]:
+    if manifest.prompt is not None:
+        return [("reads", f"up to {manifest.prompt.prompt_tokens} prompt tokens")]
+    space = manifest.embedding
+    if space is None:
+        return []
+    texts = f"texts of up to {space.text.tokens} tokens" if space.text else "no texts: the text encoder was left out"
+    pairs = [(f"score {pair.name}", f"{pair.good!r} against {pair.bad!r}") for pair in space.pairs]
+    return [("reads", texts), *([("labels", ", ".join(space.labels))] if space.labels else []), *pairs]
 
 
 def _components(manifest: Manifest) -> list[tuple[str, ...]]:

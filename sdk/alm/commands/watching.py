@@ -68,10 +68,11 @@ def watch(
     from alm import load
     from alm.listening.gate import GateSettings
     from alm.memory import return_large_blocks
+    from alm.models import Mellow
 
     return_large_blocks()
     settings = GateSettings(threshold=threshold) if gate else None
-    with load(package, engine=engine, threads=threads) as model:
+    with load(package, Mellow, engine=engine, threads=threads) as model:
         sound = _source(source or file, device, rate, channels, format)
         with model.watch(sound, question, gate=settings, max_tokens=max_tokens) as events, _listening(json):
             for event in events:

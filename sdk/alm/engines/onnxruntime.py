@@ -20,7 +20,7 @@ from alm.engines.base import Array, Float32, Int64
 from alm.engines.external_data import relocate
 from alm.errors import EngineError
 from alm.memory import give_back
-from alm.package import Package
+from alm.package import Package, section
 from alm.package.manifest import DecoderShape
 
 PROVIDERS = ["CPUExecutionProvider"]
@@ -54,12 +54,12 @@ class OnnxRuntime:
         """Load `token_embedding`."""
         # One thread looks up a row: threads of its own would spin between two tokens on the decoder's cores.
         graph = OnnxGraph(self._session(package, "token_embedding", 1))
-        return OnnxEmbedding(graph, package.manifest.decoder.vocabulary)
+        return OnnxEmbedding(graph, section(package.manifest.decoder, "decoder").vocabulary)
 
     def load_decoder(self, package: Package) -> OnnxDecoder:
         """Load `token_embedding` and `decoder`."""
         decoder = self._session(package, "decoder", self.threads)
-        return OnnxDecoder(self.load_embedding(package), decoder, package.manifest.decoder)
+        return OnnxDecoder(self.load_embedding(package), decoder, section(package.manifest.decoder, "decoder"))
 
     def _session(self, package: Package, component: str, threads: int) -> ort.InferenceSession:
         entry = package.manifest.components[component]

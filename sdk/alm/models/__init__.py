@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from alm.models.base import Model
 from alm.models.mellow import Mellow
 
-FAMILIES: dict[str, type[Mellow]] = {"mellow": Mellow}
+FAMILIES: dict[str, type[Model]] = {"mellow": Mellow}
+
+__all__ = ["FAMILIES", "Mellow", "Model"]

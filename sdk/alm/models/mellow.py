@@ -20,19 +20,20 @@ from alm.audio import Source, Window, WindowPolicy, compat_window, stream_window
 from alm.audio.log_mel import package_bank
 from alm.audio_tokens import AudioTokens
 from alm.clip_cache import CACHE_BYTES, ClipCache, sound_hash
-from alm.closing import Closing
-from alm.engines import Engine, load_engine
 from alm.engines.base import Array, Float32, Graph
-from alm.errors import AlmError, AudioError, PackageError
+from alm.errors import AlmError, AudioError
 from alm.generation import GenerationOptions, Settings
 from alm.listening.blocks import LiveSource
 from alm.listening.gate import GateSettings
 from alm.listening.sources import open_source
 from alm.listening.watch import WatchStream
 from alm.listening.windows import SoundWindow, Windower
-from alm.package import Manifest, Package
+from alm.models.base import Model, load_engines
+from alm.models.mellow_self_test import mellow_self_test
+from alm.package import Package, section
 from alm.prefix import KEPT_PREFIXES, HeardWindow, KeptPrefix, Reader, Slots, expanded
 from alm.prompt import PromptTokenizer
+from alm.self_test import SelfTest
 from alm.session import Clip
 from alm.streaming import AnswerStream
 from alm.turns import WAITING, Turns
@@ -55,7 +56,7 @@ class _Parts:
     """Audio tokens and a question to text."""
 
 
-class Mellow(Closing):
+class Mellow(Model):
     """A loaded Mellow package. Made by `alm.load`.
 
     Safe to use from several threads at once. Closing it (or leaving `with`) lets go of the weights; sessions
@@ -71,38 +72,30 @@ class Mellow(Closing):
         waiting: int = WAITING,
     ) -> None:
         """Load the components of an open package; closing the model closes it. Arguments and errors as `alm.load`."""
-        self._package = package
+        super().__init__(package)
         self._cache, turns = ClipCache(cache_bytes), Turns(waiting)
         manifest = package.manifest
-        engines = _engines(manifest, threads)
+        prompt, generation = section(manifest.prompt, "prompt"), section(manifest.generation, "generation")
+        vocabulary = section(manifest.decoder, "decoder").vocabulary
+        engines = load_engines(manifest, COMPONENTS, threads)
         decoder = engines["decoder"].load_decoder(package)
         self._parts: _Parts | None = _Parts(
             encoder=engines["audio_encoder"].load_graph(package, "audio_encoder"),
             reader=Reader(
                 decoder=decoder,
-                tokenizer=PromptTokenizer(package.read("tokenizer.json"), manifest.prompt, manifest.decoder.vocabulary),
-                separator=decoder.embed(np.array([manifest.prompt.separator_id], dtype=np.int64)),
-                defaults=manifest.generation,
-                room=manifest.generation.max_positions - manifest.prompt.prefix_tokens,
+                tokenizer=PromptTokenizer(package.read("tokenizer.json"), prompt, vocabulary),
+                separator=decoder.embed(np.array([prompt.separator_id], dtype=np.int64)),
+                defaults=generation,
+                room=generation.max_positions - prompt.prefix_tokens,
                 package=package,
                 turns=turns,
             ),
         )
 
     @property
-    def package(self) -> Package:
-        """The package this model was loaded from."""
-        return self._package
-
-    @property
-    def info(self) -> Manifest:
-        """The package's manifest: model, weights and licence, target, scheme, quality."""
-        return self._package.manifest
-
-    @property
-    def capabilities(self) -> tuple[str, ...]:
-        """What this package can be asked to do, such as ("ask", "compare", "choose")."""
-        return self.info.capabilities
+    def self_test(self) -> SelfTest:
+        """How `alm verify` tests this model."""
+        return mellow_self_test(self)
 
     @property
     def reader(self) -> Reader:
@@ -269,15 +262,3 @@ class Mellow(Closing):
 
     def _prefix(self, slots: Slots) -> KeptPrefix:
         return KeptPrefix(slots, self.reader.run_prefix(expanded(slots)))
-
-
-def _engines(manifest: Manifest, threads: int | None) -> dict[str, Engine]:
-    missing = [name for name in COMPONENTS if name not in manifest.components]
-    if missing:
-        raise PackageError(
-            f"a {manifest.model.family} package needs the components {', '.join(COMPONENTS)}; "
-            f"missing: {', '.join(missing)}. Export the package again"
-        )
-    wanted = {name: manifest.components[name].engine for name in COMPONENTS}
-    loaded = {name: load_engine(name, threads) for name in set(wanted.values())}
-    return {name: loaded[engine] for name, engine in wanted.items()}

@@ -10,6 +10,7 @@ from alm.package.manifest import (
     GOLDEN,
     Component,
     DecoderShape,
+    EmbeddingSpace,
     Entry,
     Frontend,
     GenerationDefaults,
@@ -17,8 +18,11 @@ from alm.package.manifest import (
     Manifest,
     ModelInfo,
     PromptLayout,
+    PromptPair,
+    TextLayout,
     Variant,
     WeightsInfo,
+    section,
 )
 from alm.package.reader import Package
 from alm.package.writer import write_package
@@ -27,6 +31,7 @@ __all__ = [
     "GOLDEN",
     "Component",
     "DecoderShape",
+    "EmbeddingSpace",
     "Entry",
     "Frontend",
     "GenerationDefaults",
@@ -35,7 +40,10 @@ __all__ = [
     "ModelInfo",
     "Package",
     "PromptLayout",
+    "PromptPair",
+    "TextLayout",
     "Variant",
     "WeightsInfo",
+    "section",
     "write_package",
 ]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, TypeVar
 
 from alm.errors import EngineError, PackageError
 from alm.package.archive import MANIFEST, NAME_PATTERN, NAME_RULE
 from alm.package.schema import Between, Matches, decode, found, parse_json
+
+T = TypeVar("T")
 
 SCHEMA = 2
 """The manifest schema that this version writes."""
@@ -23,6 +25,7 @@ Count = Annotated[int, Between(1, 2**31 - 1)]
 TokenId = Annotated[int, Between(0, 2**31 - 1)]
 Size = Annotated[int, Between(0, 2**32 - 1)]
 Hertz = Annotated[float, Between(0, 1e6)]
+Factor = Annotated[float, Between(1e-6, 1e6)]
 Tolerance = Annotated[float, Between(0, 1e9)]
 Sha256 = Annotated[str, Matches("[0-9a-f]{64}", "64 lower-case hexadecimal digits")]
 Word = Annotated[str, Matches(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}", "1 to 64 letters, digits, '_', '.', '+', '-'")]
@@ -45,8 +48,8 @@ class ModelInfo:
 class WeightsInfo:
     """Where the weights come from and under which terms."""
 
-    source: Literal["reference", "v0", "v0_s", "random", "path"]
-    """The name given to `--weights`."""
+    source: Word
+    """The name given to `--weights`: "reference", "random", that of an official checkpoint; "path" for any path."""
     sha256: Sha256
     """Hash of the checkpoint the package was made from."""
     licence: str
@@ -127,6 +130,52 @@ class DecoderShape:
 
 
 @dataclass(frozen=True)
+class TextLayout:
+    """What the text encoder reads."""
+
+    suffix: str
+    """Put behind every text before it is tokenized."""
+    tokens: Count
+    """Most tokens of a text, the suffix included."""
+    pad_id: TokenId
+    """Token that pads a text; it does not count when the place of the last token is looked for."""
+    vocabulary: Count
+    """Number of tokens."""
+
+
+@dataclass(frozen=True)
+class PromptPair:
+    """What a sound is held against to score it."""
+
+    name: Word
+    """Name of the score."""
+    good: str
+    """What a sound of score 1 is."""
+    bad: str
+    """What a sound of score 0 is."""
+
+
+@dataclass(frozen=True)
+class EmbeddingSpace:
+    """The space in which sounds and texts are compared by their cosine."""
+
+    width: Count
+    """Numbers per vector."""
+    scale: Factor
+    """What the cosines are multiplied with before a softmax over texts."""
+    text: TextLayout | None
+    """How texts get in; None for a package without the text encoder."""
+    template: str
+    """What a label is put into, in place of `{}`."""
+    labels: tuple[str, ...]
+    """Labels whose vectors the package holds; may be none."""
+    pairs: tuple[PromptPair, ...]
+    """Prompt pairs whose vectors the package holds; may be none."""
+    vectors: EntryName | None
+    """Safetensors entry with the unit vectors `labels` (labels, width) and `pairs` (pairs, 2, width), good first."""
+
+
+@dataclass(frozen=True)
 class Component:
     """One exported graph."""
 
@@ -168,9 +217,12 @@ class Variant:
     """Tolerances of the self-test on this engine."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The whole of manifest.json. `write_package` fills `entries`; a caller leaves it empty."""
+    """The whole of manifest.json. `write_package` fills `entries`; a caller leaves it empty.
+
+    Sections that are None by default belong to some families only; JSON leaves them out.
+    """
 
     model: ModelInfo
     """Which model."""
@@ -182,12 +234,14 @@ class Manifest:
     """Name of the scheme asked for; each component states its own."""
     frontend: Frontend
     """The clip the encoder takes."""
-    prompt: PromptLayout
+    prompt: PromptLayout | None = None
     """How the prefix is laid out."""
-    generation: GenerationDefaults
+    generation: GenerationDefaults | None = None
     """How an answer ends."""
-    decoder: DecoderShape
+    decoder: DecoderShape | None = None
     """Sizes of the decoder."""
+    embedding: EmbeddingSpace | None = None
+    """Where sounds and texts are compared."""
     components: dict[Word, Component]
     """Exported graphs by name."""
     capabilities: tuple[Word, ...]
@@ -224,7 +278,8 @@ class Manifest:
     @property
     def required_entries(self) -> set[str]:
         """Names of the entries that the manifest itself refers to."""
-        return {GOLDEN}.union(*((part.graph, *part.weights) for _, part in self.distinct_components))
+        own = {GOLDEN} | ({self.embedding.vectors} if self.embedding and self.embedding.vectors else set())
+        return own.union(*((part.graph, *part.weights) for _, part in self.distinct_components))
 
     def for_engine(self, name: str | None) -> Manifest:
         """The manifest with `name` as its first engine; None keeps the package's own. EngineError lists the engines."""
@@ -258,12 +313,20 @@ class Manifest:
     def to_json(self) -> bytes:
         """UTF-8 JSON with sorted keys: equal manifests, equal bytes. Raises PackageError if not valid."""
         try:
-            text = json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False, indent=1, sort_keys=True)
+            fields = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+            text = json.dumps(fields, ensure_ascii=False, allow_nan=False, indent=1, sort_keys=True)
         except (TypeError, ValueError, RecursionError) as error:
             raise PackageError(f"{MANIFEST} cannot be written as JSON: {error}") from None
         data = f"{text}\n".encode(errors="surrogatepass")
         Manifest.from_json(data)
         return data
+
+
+def section(value: T | None, name: str) -> T:
+    """A section of the manifest that the model's family cannot do without; PackageError when it is None."""
+    if value is None:
+        raise PackageError(f"{MANIFEST} has no section {name!r}, which a model of this family needs; export it again")
+    return value
 
 
 def _checked_schema(schema: Any) -> int:
@@ -298,23 +361,45 @@ def _check_engines(manifest: Manifest) -> None:
 def _check_consistent(manifest: Manifest) -> None:
     _check_engines(manifest)
     prompt, generation, decoder = manifest.prompt, manifest.generation, manifest.decoder
-    tokens = {
-        "prompt.separator_id": prompt.separator_id,
-        "prompt.pad_id": prompt.pad_id,
-        "generation.stop_id": generation.stop_id,
-    }
+    tokens: dict[str, int] = {}
+    if prompt is not None:
+        tokens |= {"prompt.separator_id": prompt.separator_id, "prompt.pad_id": prompt.pad_id}
+    if generation is not None:
+        tokens |= {"generation.stop_id": generation.stop_id}
     for name, token in tokens.items():
-        if token >= decoder.vocabulary:
+        if decoder is not None and token >= decoder.vocabulary:
             raise PackageError(
                 f"{MANIFEST}.{name}: found {token}, expected less than the vocabulary of {decoder.vocabulary}"
             )
-    if generation.max_positions > decoder.max_positions:
+    if generation and decoder and generation.max_positions > decoder.max_positions:
         raise PackageError(
             f"{MANIFEST}.generation.max_positions: found {generation.max_positions}, "
             f"expected at most decoder.max_positions = {decoder.max_positions}"
         )
-    if prompt.prefix_tokens >= generation.max_positions:
+    if prompt and generation and prompt.prefix_tokens >= generation.max_positions:
         raise PackageError(
             f"{MANIFEST}.generation.max_positions: found {generation.max_positions}, "
             f"expected more than the prefix of {prompt.prefix_tokens} tokens"
         )
+    if manifest.embedding is not None:
+        _check_embedding(manifest.embedding)
+
+
+def _check_embedding(space: EmbeddingSpace) -> None:
+    where = f"{MANIFEST}.embedding"
+    if space.text is not None and space.text.pad_id >= space.text.vocabulary:
+        raise PackageError(
+            f"{where}.text.pad_id: found {space.text.pad_id}, expected less than the vocabulary of "
+            f"{space.text.vocabulary}"
+        )
+    if "{}" not in space.template:
+        raise PackageError(f"{where}.template: found {found(space.template)}, expected a text with {{}} in it")
+    if (space.vectors is None) == bool(space.labels or space.pairs):
+        raise PackageError(
+            f"{where}: found {len(space.labels)} labels, {len(space.pairs)} pairs and the entry {space.vectors!r}; "
+            "the entry is there exactly when there are labels or pairs"
+        )
+    names = [pair.name for pair in space.pairs]
+    for kind, given in (("label", list(space.labels)), ("name of a pair", names)):
+        if repeated := next((name for name in given if given.count(name) > 1), None):
+            raise PackageError(f"{where}: the {kind} {found(repeated)} occurs twice")

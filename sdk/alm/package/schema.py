@@ -62,7 +62,10 @@ def parse_json(text: bytes | str, where: str) -> Any:
 
 
 def decode(kind: type[T], value: Any, where: str) -> T:
-    """Build the dataclass `kind` from a parsed JSON object; `where` is the path used in errors."""
+    """Build the dataclass `kind` from a parsed JSON object; `where` is the path used in errors.
+
+    Every field must be there but those whose default is None.
+    """
     return _dataclass(kind, value, where)  # type: ignore[no-any-return]
 
 
@@ -96,10 +99,10 @@ def _dataclass(kind: Any, value: Any, where: str) -> Any:
     unknown = sorted(set(value) - set(fields))
     if unknown:
         raise PackageError(f"{where}: found the unknown field {found(unknown[0])}, expected only {', '.join(fields)}")
-    missing = sorted(set(fields) - set(value))
+    missing = sorted(name for name in set(fields) - set(value) if fields[name].default is not None)
     if missing:
         raise PackageError(f"{where}: the field {missing[0]!r} is missing")
-    return kind(**{name: _value(hints[name], value[name], f"{where}.{name}") for name in fields})
+    return kind(**{name: _value(hints[name], value.get(name), f"{where}.{name}") for name in fields})
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
