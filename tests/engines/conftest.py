@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from alm_export.pipeline import Exported
 
 LIBRARIES = {"onnxruntime": "onnxruntime", "llama.cpp": "llama_cpp"}
 
@@ -14,22 +18,27 @@ def engine_package(
     request: pytest.FixtureRequest, tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The tiny model with its decoder on an engine."""
-    return export_for(request.param, tiny_weights, tmp_path_factory)
+    return export_for(request.param, tiny_weights, tmp_path_factory).path
 
 
 @pytest.fixture(scope="session")
 def gguf_package(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model with its decoder on llama.cpp."""
-    return export_for("llama.cpp", tiny_weights, tmp_path_factory)
+    return export_for("llama.cpp", tiny_weights, tmp_path_factory).path
 
 
-def export_for(engine: str, weights: Path, folders: pytest.TempPathFactory) -> Path:
-    pytest.importorskip(LIBRARIES[engine], reason=f"{engine} is an extra; make test-engines installs it")
+def export_for(engines: str, weights: Path, folders: pytest.TempPathFactory) -> Exported:
+    """Export for engines, a comma list."""
+    for engine in engines.split(","):
+        pytest.importorskip(LIBRARIES[engine], reason=f"{engine} is an extra; make test-engines installs it")
     from tiny_mellow import request as export_request
     from tiny_mellow import single_thread
 
-    from alm_export.pipeline import export
+    from alm_export import pipeline
+    from alm_quantize.probes import bundled_probes
 
     path = folders.mktemp("engine") / "tiny.alm"
-    with single_thread():
-        return export(export_request(weights, path, engine=engine)).path
+    with single_thread(), pytest.MonkeyPatch.context() as patch:
+        # Quality is not what these tests are about.
+        patch.setattr(pipeline, "bundled_probes", lambda rate, samples: bundled_probes(rate, samples)[:3])
+        return pipeline.export(export_request(weights, path, engine=engines))

@@ -1,0 +1,67 @@
+"""One package for two engines: what they share is in it once, and each answers as a package of its own does."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import export_for
+from tiny_mellow import FRONTEND, QUESTION, RATE, noise, request
+
+import alm
+from alm.package import Package
+from alm.verify import verify_engines
+from alm_export import pipeline
+from alm_export.pipeline import Exported, export
+from alm_quantize.probes import bundled_probes
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module", params=["onnxruntime,llama.cpp", "llama.cpp,onnxruntime"])
+def exported(request: pytest.FixtureRequest, tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return export_for(request.param, tiny_weights, tmp_path_factory)
+
+
+def test_the_engines_share_all_but_the_decoder(exported: Exported) -> None:
+    manifest = exported.manifest
+    assert manifest.engines == tuple(exported.made)
+    (other,) = manifest.variants.values()
+    assert other.components["audio_encoder"] == manifest.components["audio_encoder"]
+    assert other.components["token_embedding"] == manifest.components["token_embedding"]
+    assert {manifest.components["decoder"].graph, other.components["decoder"].graph} == {"decoder.onnx", "decoder.gguf"}
+    assert len(manifest.distinct_components) == 4
+
+
+def test_both_answer_alike_and_pass_the_self_test(exported: Exported) -> None:
+    assert [result.engine for result in verify_engines(exported.path)] == list(exported.manifest.engines)
+    assert all(result.ok for result in verify_engines(exported.path))
+    answers = []
+    for engine in exported.manifest.engines:
+        with alm.load(exported.path, engine=engine) as model, model.listen((noise(FRONTEND.samples)[0], RATE)) as clip:
+            answers.append(clip.ask(QUESTION, max_tokens=12).tokens)
+    assert answers[0] == answers[1]
+
+
+def test_quantized_each_engine_is_measured_and_parts_are_shared(
+    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("llama_cpp")
+    monkeypatch.setattr(pipeline, "bundled_probes", lambda rate, samples: bundled_probes(rate, samples)[:6])
+    made = export(request(tiny_weights, tmp_path / "p.alm", "int8", engine="llama.cpp,onnxruntime"))
+    quality, manifest = made.manifest.quality, made.manifest
+    assert manifest.engines == ("llama.cpp", "onnxruntime")
+    assert manifest.components["decoder"].scheme == "q8_0"
+    assert quality["whole"] != quality["variants"]["onnxruntime"]["whole"]
+    assert quality["tried"][-1]["schemes"]["audio_encoder"] == "uint8"
+    # Encoder stages come from one graph, so one array serves both; the decoders' differ.
+    with Package.open(made.path) as package, np.load(io.BytesIO(package.read("golden.npz"))) as arrays:
+        own = {name for name in arrays.files if "/" in name}
+        card = package.read("README.md").decode()
+    assert "onnxruntime/logits" in own
+    assert own <= {"onnxruntime/logits", "onnxruntime/tokens"}
+    assert manifest.golden != manifest.variants["onnxruntime"].golden
+    assert "right answers on llama.cpp" in card
+    assert "right answers on onnxruntime" in card
