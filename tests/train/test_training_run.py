@@ -111,7 +111,7 @@ def test_another_recipe_does_not_continue_a_run(recipe: Recipe, data: Path, fini
 def test_the_command_prints_the_scores_of_a_finished_run(recipe: Recipe, data: Path, finished: Path) -> None:
     file = finished / "tiny.yaml"
     file.write_text(TINY_RECIPE)
-    result = CliRunner().invoke(app, [str(file), "--data", str(data), "--output", str(finished), "--json"])
+    result = CliRunner().invoke(app, ["mellow", str(file), "--data", str(data), "--output", str(finished), "--json"])
     assert result.exit_code == 0, result.output
     assert "esc50" in json.loads(result.stdout)
 
@@ -122,7 +122,15 @@ def test_failures_end_in_one_line_and_code_1(
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(TINY_RECIPE)
     (tmp_path / "empty").mkdir()
-    arguments = ["alm-train", str(recipe), "--data", str(tmp_path / "empty"), "--output", str(tmp_path / "run")]
+    arguments = [
+        "alm-train",
+        "mellow",
+        str(recipe),
+        "--data",
+        str(tmp_path / "empty"),
+        "--output",
+        str(tmp_path / "run"),
+    ]
     monkeypatch.setattr("sys.argv", arguments)
     with pytest.raises(SystemExit) as ended:
         main()

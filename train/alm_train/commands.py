@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from alm.commands.ending import run
@@ -23,21 +24,19 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 errors = Console(stderr=True)
 
 
+Recipe = Annotated[Path, typer.Argument(help="Recipe, a YAML file.", exists=True, dir_okay=False)]
+Data = Annotated[Path, typer.Option(help="Folder that holds the corpora.", exists=True, file_okay=False)]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of this run; given again, it goes on.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")]
+
+
 @app.command()
-def train(
-    recipe: Annotated[Path, typer.Argument(help="Recipe, a YAML file.", exists=True, dir_okay=False)],
-    data: Annotated[Path, typer.Option(help="Folder that holds the corpora.", exists=True, file_okay=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of this run; given again, it goes on.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
-) -> None:
-    """Train by a recipe, score the result on held-out clips and write its weights to OUTPUT/weights.
+def mellow(recipe: Recipe, data: Data, output: Output, as_json: AsJson = False) -> None:
+    """Train a small Mellow by a recipe, score it on held-out clips and write its weights to OUTPUT/weights.
 
     A run that was stopped goes on where it stopped when it is started again with the same arguments.
     """
-    try:
-        import torch  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise DependencyError(f"{error.name} is missing; training needs: pip install 'alm-edge[train]'") from None
+    _require_torch()
     from alm_train.evaluate import as_json as plain
     from alm_train.evaluate import as_table
     from alm_train.pipeline import run
@@ -51,6 +50,32 @@ def train(
     for corpus, scores in results.items():
         console.print(as_table(corpus, scores))
     console.print(f"weights: {output / 'weights'}; log: {output / 'log.jsonl'}")
+
+
+@app.command()
+def clap(recipe: Recipe, data: Data, output: Output, as_json: AsJson = False) -> None:
+    """Train a small CLAP by a recipe, score it on held-out clips and write its weights to OUTPUT/weights.
+
+    A run that was stopped goes on where it stopped when it is started again with the same arguments.
+    """
+    _require_torch()
+    from alm_train.contrastive.pipeline import run_clap
+    from alm_train.contrastive.recipe import read_clap_recipe
+
+    results = run_clap(read_clap_recipe(recipe), data, output, Bars())
+    if as_json:
+        print(results.to_json(), end="")
+        return
+    card = (output / "weights" / "README.md").read_text(encoding="utf-8")
+    Console().print(Markdown(card[card.index("## Held-out recordings") : card.index("## Limits")]))
+    print(f"weights: {output / 'weights'}; log: {output / 'log.jsonl'}")
+
+
+def _require_torch() -> None:
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise DependencyError(f"{error.name} is missing; training needs: pip install 'alm-edge[train]'") from None
 
 
 class Bars:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
@@ -78,7 +79,7 @@ def run(recipe: Recipe, data: Path, output: Path, reporter: Reporter) -> dict[st
     """
     keep_freed_memory()
     torch.set_num_threads(recipe.threads)
-    _claim(output, recipe)
+    claim(output, recipe)
     clips = _clips(recipe, data, output, reporter)
     tokenizer = _tokenizer(recipe, data, output)
     teacher = _teacher(recipe, clips, output, reporter)
@@ -87,7 +88,7 @@ def run(recipe: Recipe, data: Path, output: Path, reporter: Reporter) -> dict[st
     return _release(recipe, clips, mellow, tokenizer, output, reporter)
 
 
-def _claim(output: Path, recipe: Recipe) -> None:
+def claim(output: Path, recipe: BaseModel) -> None:
     """Tie an output folder to one recipe: checkpoints of another must not be continued."""
     output.mkdir(parents=True, exist_ok=True)
     file, text = output / "recipe.json", recipe.model_dump_json(indent=1, exclude={"threads", "checkpoint_seconds"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -15,16 +16,20 @@ from alm_train.models.htsat import HTSATConfig
 from alm_train.models.mellow import MellowConfig
 from alm_train.models.smollm2 import SmolLM2Config
 
+AnySection = TypeVar("AnySection", bound="Section")
+
 
 class RecipeError(AlmError):
     """A recipe cannot be read or asks for something impossible."""
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Part of a recipe: no unknown entries, nothing changed afterwards."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DataSection(_Section):
+class DataSection(Section):
     """Which clips are trained on and held out."""
 
     corpora: tuple[str, ...]
@@ -41,14 +46,14 @@ class DataSection(_Section):
     """Clips of each class in one epoch: the rare ones come more than once, the common ones in turn."""
 
 
-class TeacherSection(_Section):
+class TeacherSection(Section):
     """The convolutional tagger."""
 
     width: int = Field(gt=0)
     dropout: float = Field(ge=0, lt=1)
 
 
-class GuidanceSection(_Section):
+class GuidanceSection(Section):
     """How much of the encoder's loss comes from the teacher."""
 
     answers: float = Field(ge=0, le=1)
@@ -57,7 +62,7 @@ class GuidanceSection(_Section):
     """Weight of imitating the teacher's last feature map."""
 
 
-class StageSection(_Section):
+class StageSection(Section):
     """Schedule of one stage, in epochs; see `loop.Schedule`."""
 
     epochs: int = Field(gt=0)
@@ -84,7 +89,7 @@ class StageSection(_Section):
         )
 
 
-class AugmentationSection(_Section):
+class AugmentationSection(Section):
     """See `augment.Augmentation`."""
 
     mixup: float = Field(ge=0)
@@ -103,7 +108,7 @@ class AugmentationSection(_Section):
         return Augmentation(**self.model_dump())
 
 
-class EncoderSection(_Section):
+class EncoderSection(Section):
     """Shape of HTS-AT; see `HTSATConfig`."""
 
     samples: int = Field(gt=0)
@@ -117,7 +122,7 @@ class EncoderSection(_Section):
     drop_path: float = Field(ge=0, lt=1)
 
 
-class DecoderSection(_Section):
+class DecoderSection(Section):
     """Shape of the decoder; see `SmolLM2Config`."""
 
     vocabulary: int = Field(ge=300)
@@ -129,7 +134,7 @@ class DecoderSection(_Section):
     max_positions: int = Field(gt=0)
 
 
-class AnsweringSection(_Section):
+class AnsweringSection(Section):
     """The stage that learns to answer, with the encoder frozen."""
 
     stage: StageSection
@@ -146,14 +151,14 @@ class AnsweringSection(_Section):
     augmentation: AugmentationSection
 
 
-class EvaluationSection(_Section):
+class EvaluationSection(Section):
     """How much is asked about the held-out clips."""
 
     rounds: int = Field(gt=0)
     """Times each clip is asked each type of question, with other words and options."""
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """A whole run."""
 
     name: str
@@ -190,12 +195,17 @@ class Recipe(_Section):
 
 def read_recipe(path: Path) -> Recipe:
     """Read and check a recipe; RecipeError names every entry that is wrong."""
+    return read_section(path, Recipe)
+
+
+def read_section(path: Path, kind: type[AnySection]) -> AnySection:
+    """Read and check a recipe of the family whose entries `kind` lists."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"{path} cannot be read as YAML: {error}") from error
     try:
-        return Recipe.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
         raise RecipeError(f"{path} is not a recipe: {wrong}") from error

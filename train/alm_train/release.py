@@ -79,7 +79,8 @@ recordings are credited in `CREDITS.csv`.
 Besides: sounds the recipe synthesises (tones, beeps, sweeps, noises, silence) and text written from templates; the
 tokenizer has also read the names and descriptions of the AudioSet ontology (CC BY-SA 4.0). Clips under
 non-commercial or sampling licences were left out. No source (Freesound id or talker) is in both training and
-held-out clips. Reproduce with `alm-train train/alm_train/recipes/mellow_reference.yaml --data DATA --output RUN`.
+held-out clips. Reproduce with
+`alm-train mellow train/alm_train/recipes/mellow_reference.yaml --data DATA --output RUN`.
 
 A convolutional tagger was trained first and guided the encoder, which then stayed frozen while the decoder learned
 from its outputs on {recipe.answering.views} views of each clip. `training.jsonl` is the log of the run and

@@ -86,6 +86,10 @@ class Library:
         """Label of each clip."""
         return [clip.label for clip in self.clips]
 
+    def only(self, places: Sequence[int]) -> Library:
+        """The clips at `places`, in that order."""
+        return Library(tuple(self.clips[i] for i in places), self.speeds, self.log_mels[:, places])
+
 
 def build_library(
     clips: Sequence[Clip], speeds: Sequence[float], frontend: FrontendConfig, cache: Path, progress: Progress
@@ -93,9 +97,9 @@ def build_library(
     """Load the log-mels from `cache` or compute them and keep them there; `progress(done, total)`."""
     if not clips or speeds[0] != 1.0:
         raise DataError("a library needs at least one clip, and its first playback speed must be 1")
-    file = cache / f"log_mels-{_fingerprint(clips, speeds, frontend)}.npy"
+    file = cache / f"log_mels-{fingerprint(clips, speeds, frontend)}.npy"
     if not file.exists():
-        _write(file, _compute(clips, speeds, frontend, progress))
+        keep(file, _compute(clips, speeds, frontend, progress))
     return Library(tuple(clips), tuple(speeds), torch.from_numpy(np.load(file)))
 
 
@@ -112,14 +116,16 @@ def _compute(
     return out
 
 
-def _write(file: Path, array: NDArray[np.float16]) -> None:
+def keep(file: Path, array: NDArray[np.float16]) -> None:
+    """Write a cache file whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial.npy")
     np.save(partial, array)
     partial.replace(file)
 
 
-def _fingerprint(clips: Sequence[Clip], speeds: Sequence[float], frontend: FrontendConfig) -> str:
+def fingerprint(clips: Sequence[Clip], speeds: Sequence[float], frontend: FrontendConfig) -> str:
+    """Names a cache file: other clips, speeds or settings give another name."""
     described = [[clip.label, clip.source, str(clip.path), clip.seed] for clip in clips]
     text = json.dumps([described, list(speeds), repr(frontend)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

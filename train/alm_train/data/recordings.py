@@ -58,7 +58,7 @@ def read_recordings(data: Path, corpora: Iterable[str]) -> list[Recording]:
         if corpus not in READERS:
             raise DataError(f"unknown corpus {corpus!r}; known corpora: {', '.join(sorted(READERS))}")
         folder = data / corpus
-        recordings += [READERS[corpus](folder, row) for row in _rows(folder / "manifest.csv")]
+        recordings += [READERS[corpus](folder, row) for row in read_manifest(folder)]
     _refuse_shared_sources(recordings)
     return recordings
 
@@ -71,6 +71,14 @@ def training_set(recordings: Iterable[Recording]) -> list[Recording]:
 def validation_set(recordings: Iterable[Recording]) -> list[Recording]:
     """The held-out recordings, under any licence: nothing of them reaches the weights."""
     return [r for r in recordings if r.split == "val"]
+
+
+def class_groups(data: Path) -> dict[str, set[str]]:
+    """The classes of ESC-50 under each of its five groups, as its manifest lists them."""
+    groups: dict[str, set[str]] = {}
+    for row in read_manifest(data / "esc50"):
+        groups.setdefault(row["group"], set()).add(row["label"])
+    return groups
 
 
 def _esc50(folder: Path, row: dict[str, str]) -> Recording:
@@ -128,7 +136,9 @@ READERS: dict[str, Callable[[Path, dict[str, str]], Recording]] = {
 }
 
 
-def _rows(manifest: Path) -> list[dict[str, str]]:
+def read_manifest(folder: Path) -> list[dict[str, str]]:
+    """Rows of a corpus' manifest; DataError when there are none."""
+    manifest = folder / "manifest.csv"
     try:
         with manifest.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))

@@ -1,0 +1,125 @@
+"""What leaves the training of a small CLAP: weights, tokenizer, scores, credits and a card that says how they came."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from alm_train.checkpoints.weights import write_weights
+from alm_train.contrastive.clips import ClapClips
+from alm_train.contrastive.evaluate import Naming, Results, Share
+from alm_train.contrastive.recipe import ClapRecipe
+from alm_train.contrastive.spoilt import KINDS
+from alm_train.models.clap import Clap
+from alm_train.release import write_credits
+
+LICENCE = "CC-BY-SA-4.0"
+ATTRIBUTION = (
+    "alm-edge reference weights, trained on CC0 and CC BY recordings of ESC-50 (Freesound), the Free Spoken Digit "
+    "Dataset (CC BY-SA 4.0), synthetic sounds, restyled captions of NoAudioCaptioning (CDLA-Permissive 2.0), "
+    "hypotheses of AudioEntailment (MIT) and the AudioSet ontology (CC BY-SA 4.0); authors in CREDITS.csv"
+)
+
+
+def write_clap_release(
+    folder: Path,
+    recipe: ClapRecipe,
+    clap: Clap,
+    tokenizer: Tokenizer,
+    clips: ClapClips,
+    results: Results | None,
+    log: Path,
+) -> None:
+    """Write everything that ships with the weights into `folder`; the card and the scores once there are `results`."""
+    write_weights(folder, clap, tokenizer.to_str(pretty=False), LICENCE, ATTRIBUTION, "clap")
+    write_credits(folder / "CREDITS.csv", clips.recordings)
+    shutil.copyfile(log, folder / "training.jsonl")
+    if results is None:
+        return
+    (folder / "evaluation.json").write_text(results.to_json(), encoding="utf-8")
+    parameters = sum(p.numel() for p in clap.parameters())
+    (folder / "README.md").write_text(card(recipe, parameters, clips, results), encoding="utf-8")
+
+
+def card(recipe: ClapRecipe, parameters: int, clips: ClapClips, results: Results) -> str:
+    """The model card, in Markdown."""
+    licences = Counter((r.corpus, r.licence) for r in clips.recordings)
+    sources = "\n".join(f"| {corpus} | {licence} | {n} |" for (corpus, licence), n in sorted(licences.items()))
+    return f"""# {recipe.name}
+
+A small CLAP: HTS-AT and a GPT-2 style text tower that meet in {recipe.embedding} dimensions, {parameters / 1e6:.1f} M
+parameters, stored in float16. It compares sounds with English descriptions and says whether a recording is clean.
+
+**Licence of the weights: {LICENCE}** (the Free Spoken Digit Dataset and the AudioSet ontology ask for share-alike).
+The authors of the recordings are credited in `CREDITS.csv`.
+
+## Trained on
+
+| corpus | licence | recordings |
+|---|---|---|
+{sources}
+
+Besides: sounds the recipe synthesises, spoilt copies of all of these, and text: restyled captions of
+NoAudioCaptioning (CDLA-Permissive 2.0), hypotheses of AudioEntailment (MIT), the AudioSet ontology (CC BY-SA 4.0).
+Reproduce with `alm-train clap train/alm_train/recipes/clap_reference.yaml --data DATA --output RUN`.
+
+The text tower read first, from texts alone: captions of one clip belong together, and a word belongs to the captions it
+stands in. Then it was frozen, and the audio tower learned to point where the text tower points; a convolutional tagger
+guided it and was thrown away. `training.jsonl` is the log of the run, `evaluation.json` holds the scores below.
+
+**Kept out of it**: {_listed(results.unseen)}. They are the first two classes of each ESC-50 group in alphabetical
+order. No recording of them and no wording of their labels was used with sound, and none of the labelled wordings in
+reading. Their words do occur in the captions and in the ontology, which is where the text tower knows them from.
+
+## Held-out recordings
+
+ESC-50 fold 4, prompt `this is the sound of CLASS`; share of right answers in %, 95 % Wilson interval. `svm` is an RBF
+support vector machine on cepstral statistics of the same recordings; classes that it never heard it reaches through the
+text tower (the prompts of the classes it knows, weighted by their probabilities).
+
+| clips of | among | n | clap | svm | chance |
+|---|---|---|---|---|---|
+{chr(10).join(_naming_row(results, naming) for naming in results.naming)}
+
+Pairs of a held-out clip and a spoilt copy of it that PAM's two prompts rank rightly, in %:
+
+{_ranking_table(results)}
+
+Correlation of the PAM score with mean MUSHRA ratings of {results.listening["clips"]:.0f} clips of speech through codecs
+(`codec_mushra`, none of it trained on): Pearson {results.listening["pearson"]:.2f}, Spearman
+{results.listening["spearman"]:.2f}.
+
+## Limits
+
+It heard {len(clips.train.clips)} clips of {len(clips.seen)} kinds of sound. A sound of another kind is placed by its
+likeness to those; read the row of the unseen classes above before relying on that. Clips are
+{recipe.encoder.samples / 32000:.0f} s long, texts at most {recipe.text.tokens} tokens.
+"""
+
+
+def _listed(labels: tuple[str, ...]) -> str:
+    return ", ".join(label.replace("_", " ") for label in labels)
+
+
+def _naming_row(results: Results, naming: Naming) -> str:
+    counts = {"seen": len(results.seen), "unseen": len(results.unseen), "all": len(results.seen) + len(results.unseen)}
+    whose, among = (f"{counts[name]} {name}" for name in (naming.clips, naming.options))
+    chance = f"{100 * naming.chance:.1f}"
+    return f"| {whose} | {among} | {naming.clap.total} | {_percent(naming.clap)} | {_percent(naming.svm)} | {chance} |"
+
+
+def _ranking_table(results: Results) -> str:
+    kinds = (*KINDS, "all")
+    lines = [f"| corpus | {' | '.join(kinds)} |", f"|---|{'---|' * len(kinds)}"]
+    lines += [
+        f"| {corpus} | {' | '.join(_percent(shares[kind]) if kind in shares else '' for kind in kinds)} |"
+        for corpus, shares in results.ranking.items()
+    ]
+    return "\n".join(lines)
+
+
+def _percent(share: Share) -> str:
+    return f"{100 * share.share:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
