@@ -24,24 +24,31 @@ def build_audio_encoder(model: Mellow, scheme: str) -> GraphBuilder:
     that is not asked for them computes nothing extra.
     """
     config = model.config.encoder
-    frontend = config.frontend
     htsat, base = model.audio_encoder.base.htsat, model.audio_encoder.base
     graph = GraphBuilder("audio_encoder")
-    waveform = graph.input("waveform", np.float32, (1, frontend.samples))
-    mel = log_mel(graph, waveform, htsat.logmel_extractor)
-    tokens = _SwinBuilder(graph, scheme).tokens(htsat, mel)
-    latent = graph.op("ReduceMean", tokens, graph.constant(np.array([0], np.int64)), keepdims=1)
+    tokens, latent = hear(graph, htsat, scheme)
     frames = _tag(graph, tokens, htsat, scheme)
     described = graph.linear(frames, _array(base.c2l.weight), scheme, "c2l", _array(base.c2l.bias))
     rows = graph.op("Concat", latent, described, axis=0)
-    projected = _project(graph, rows, model.audio_encoder.projection, scheme)
+    projected = project(graph, rows, model.audio_encoder.projection, scheme)
     order = np.concatenate(([0], 1 + np.arange(config.positions).repeat(model.config.repeat)))
     audio = graph.op("Gather", projected, graph.constant(order, "token_rows"), axis=0)
     width = model.config.decoder.width
     _add_output(graph, audio, "audio_tokens", (model.config.audio_tokens, width))
-    _add_output(graph, mel, "log_mel", (frontend.frames, frontend.mels))
     graph.output(latent, "latent", np.float32, (1, config.final_width))
     return graph
+
+
+def hear(graph: GraphBuilder, htsat: HTSAT, scheme: str) -> tuple[str, str]:
+    """From the input `waveform` (1, samples) to HTS-AT's final tokens (rows * columns, final_width) and their mean
+    (1, final_width); `log_mel` (1, frames, mels) becomes an output on the way."""
+    frontend = htsat.config.frontend
+    waveform = graph.input("waveform", np.float32, (1, frontend.samples))
+    mel = log_mel(graph, waveform, htsat.logmel_extractor)
+    _add_output(graph, mel, "log_mel", (frontend.frames, frontend.mels))
+    tokens = _SwinBuilder(graph, scheme).tokens(htsat, mel)
+    latent = graph.op("ReduceMean", tokens, graph.constant(np.array([0], np.int64)), keepdims=1)
+    return tokens, latent
 
 
 def _add_output(graph: GraphBuilder, value: str, name: str, shape: tuple[int, int]) -> None:
@@ -69,7 +76,7 @@ class _SwinBuilder:
             if isinstance(stage.downsample, PatchMerging):
                 value = self._merge(value, stage.downsample, f"stage{number}.merge")
         value = self._reorder(value, np.arange(len(self.order)))
-        return _layer_norm(graph, value, htsat.norm, "norm")
+        return layer_norm(graph, value, htsat.norm, "norm")
 
     def _reorder(self, value: str, order: np.ndarray) -> str:
         """Bring the stream from its present order to `order` (natural token index per place)."""
@@ -82,9 +89,9 @@ class _SwinBuilder:
     def _block(self, value: str, block: Block, name: str) -> str:
         graph = self.graph
         value = self._reorder(value, block.order.numpy())
-        normed = _layer_norm(graph, value, block.norm1, f"{name}.norm1")
+        normed = layer_norm(graph, value, block.norm1, f"{name}.norm1")
         value = graph.op("Add", value, self._attention(normed, block, name))
-        normed = _layer_norm(graph, value, block.norm2, f"{name}.norm2")
+        normed = layer_norm(graph, value, block.norm2, f"{name}.norm2")
         hidden = self._linear(normed, block.mlp.fc1, f"{name}.fc1")
         return graph.op("Add", value, self._linear(graph.op("Gelu", hidden), block.mlp.fc2, f"{name}.fc2"))
 
@@ -120,7 +127,7 @@ class _SwinBuilder:
         value = self._reorder(value, quads)
         self.order = np.arange(len(quads) // 4)
         joined = self.graph.reshape(value, (len(quads) // 4, -1))
-        normed = _layer_norm(self.graph, joined, merging.norm, f"{name}.norm")
+        normed = layer_norm(self.graph, joined, merging.norm, f"{name}.norm")
         return self._linear(normed, merging.reduction, f"{name}.reduction")
 
     def _linear(self, value: str, layer: nn.Linear, name: str) -> str:
@@ -143,7 +150,7 @@ def _patches(graph: GraphBuilder, htsat: HTSAT, mel: str) -> str:
     # Sixteen inputs per patch: too few to gain from fewer bits, and the first layer is the most sensitive.
     kernel = _array(embed.proj.weight).reshape(config.width, -1)
     value = graph.linear(patches, kernel, "fp32", "patch_embed", _array(embed.proj.bias))
-    return _layer_norm(graph, value, embed.norm, "patch_embed.norm")
+    return layer_norm(graph, value, embed.norm, "patch_embed.norm")
 
 
 def _stretch(graph: GraphBuilder, value: str, config: HTSATConfig) -> str:
@@ -190,13 +197,15 @@ def _tag(graph: GraphBuilder, tokens: str, htsat: HTSAT, scheme: str) -> str:
     return graph.op("Sigmoid", graph.linear(unrolled, weight, scheme, "tag", _array(conv.bias)))
 
 
-def _project(graph: GraphBuilder, rows: str, projection: Projection, scheme: str) -> str:
-    first = graph.linear(rows, _array(projection.linear1.weight), scheme, "projection.linear1")
-    second = graph.linear(graph.op("Gelu", first), _array(projection.linear2.weight), scheme, "projection.linear2")
-    return _layer_norm(graph, graph.op("Add", first, second), projection.layer_norm, "projection.norm")
+def project(graph: GraphBuilder, rows: str, projection: Projection, scheme: str, name: str = "projection") -> str:
+    """`rows` (R, in) through a projection head: (R, out)."""
+    first = graph.linear(rows, _array(projection.linear1.weight), scheme, f"{name}.linear1")
+    second = graph.linear(graph.op("Gelu", first), _array(projection.linear2.weight), scheme, f"{name}.linear2")
+    return layer_norm(graph, graph.op("Add", first, second), projection.layer_norm, f"{name}.norm")
 
 
-def _layer_norm(graph: GraphBuilder, value: str, norm: nn.LayerNorm, name: str) -> str:
+def layer_norm(graph: GraphBuilder, value: str, norm: nn.LayerNorm, name: str) -> str:
+    """Normalise the last axis, scale and shift."""
     scale = graph.constant(_array(norm.weight), f"{name}.scale")
     bias = graph.constant(_array(norm.bias), f"{name}.shift")
     return graph.op("LayerNormalization", value, scale, bias, axis=-1, epsilon=norm.eps)

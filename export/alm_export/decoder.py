@@ -42,27 +42,33 @@ def build_decoder(model: SmolLM2, positions: int, scheme: str, head_scheme: str)
         mlp = _gated_mlp(graph, normed, layer, f"layer{index}", scheme)
         normed, hidden = _add_norm(graph, mlp, hidden, following, f"layer{index + 1}.norm1")
     wanted = graph.reshape(normed, (-1, config.width))
-    graph.output(_head(graph, wanted, model, head_scheme), "logits", np.float32, ("rows", config.vocabulary))
+    logits = head(graph, wanted, _array(model.model.embed_tokens.weight), head_scheme)
+    graph.output(logits, "logits", np.float32, ("rows", config.vocabulary))
     return graph
 
 
 def build_token_embedding(model: SmolLM2, head_scheme: str) -> GraphBuilder:
     """`ids` (T,) int64 to `embeddings` (T, width), from the very constants of the decoder's tied head."""
-    config, scheme = model.config, SCHEMES[head_scheme]
+    return embedding_graph(_array(model.model.embed_tokens.weight), head_scheme)
+
+
+def embedding_graph(table: np.ndarray, head_scheme: str) -> GraphBuilder:
+    """The `token_embedding` component of any decoder with a tied `table` (vocabulary, width)."""
     graph = GraphBuilder("token_embedding")
     ids = graph.input("ids", np.int64, ("length",))
-    table = _array(model.model.embed_tokens.weight)
-    if scheme.bits == 32:
+    if SCHEMES[head_scheme].bits == 32:
         rows = graph.op("Gather", graph.constant(table, "head.table"), ids, axis=0)
     else:
-        rows = _dequantized_rows(graph, ids, table, scheme.bits, scheme.block)
-    graph.output(rows, "embeddings", np.float32, ("length", config.width))
+        rows = dequantized_rows(graph, ids, table, "head", head_scheme)
+    graph.output(rows, "embeddings", np.float32, ("length", table.shape[1]))
     return graph
 
 
-def _dequantized_rows(graph: GraphBuilder, ids: str, table: np.ndarray, bits: int, block: int) -> str:
+def dequantized_rows(graph: GraphBuilder, ids: str, table: np.ndarray, name: str, scheme: str) -> str:
+    """Rows `ids` (T,) of `table`, which is stored in blocks: (T, width) float32."""
+    bits, block = SCHEMES[scheme].bits, SCHEMES[scheme].block
     blocks = quantize_blocks(table, bits, block)
-    codes = graph.op("Gather", graph.constant(blocks.packed, "head.packed"), ids, axis=0)
+    codes = graph.op("Gather", graph.constant(blocks.packed, f"{name}.packed"), ids, axis=0)
     if bits == 4:
         low = graph.op("BitwiseAnd", codes, graph.constant(np.array(15, np.uint8)))
         high = graph.op("BitShift", codes, graph.constant(np.array(4, np.uint8)), direction="RIGHT")
@@ -70,7 +76,7 @@ def _dequantized_rows(graph: GraphBuilder, ids: str, table: np.ndarray, bits: in
         halves = [graph.op("Unsqueeze", half, axis) for half in (low, high)]
         codes = graph.reshape(graph.op("Concat", *halves, axis=-1), (0, 0, block))
     centred = graph.op("Sub", graph.op("Cast", codes, to=1), graph.constant(float(1 << (bits - 1))))
-    scales = graph.op("Gather", graph.constant(blocks.scales, "head.scales"), ids, axis=0)
+    scales = graph.op("Gather", graph.constant(blocks.scales, f"{name}.scales"), ids, axis=0)
     values = graph.op("Mul", centred, graph.op("Unsqueeze", scales, graph.constant(np.array([-1], np.int64))))
     padded = graph.reshape(values, (0, blocks.packed.shape[1] * block))
     zero, end, axis = (graph.constant(np.array([v], np.int64)) for v in (0, table.shape[1], 1))
@@ -98,8 +104,8 @@ def _gated_mlp(graph: GraphBuilder, normed: str, layer: Layer, name: str, scheme
     return graph.linear(product, _array(layer.mlp.down_proj.weight), scheme, f"{name}.down")
 
 
-def _head(graph: GraphBuilder, rows: str, model: SmolLM2, scheme: str) -> str:
-    table = _array(model.model.embed_tokens.weight)
+def head(graph: GraphBuilder, rows: str, table: np.ndarray, scheme: str) -> str:
+    """`rows` (K, width) to logits (K, vocabulary), by a tied `table`."""
     if SCHEMES[scheme].bits == 32:
         return graph.op("Gemm", rows, graph.constant(table, "head.table"), transB=1)
     return graph.linear(rows, table, scheme, "head")

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 FAMILIES = {
     "mellow": "alm_export.mellow:MellowExporter",
+    "clap": "alm_export.clap:ClapExporter",
+    "pam": "alm_export.pam:PamExporter",
 }
 """Name in the command to the module and class that export it."""
 

@@ -37,9 +37,7 @@ class Probe:
 
 def bundled_probes(sample_rate: int, samples: int) -> list[Probe]:
     """A caption, a multiple choice and a yes/no question about each bundled clip."""
-    with as_file(files("alm_quantize") / "clips") as folder:
-        rows = list(csv.DictReader((folder / "CREDITS.csv").read_text(encoding="utf-8").splitlines()))
-        clips = {row["label"]: _clip(folder / row["file"], sample_rate, samples) for row in rows}
+    clips = bundled_clips(sample_rate, samples)
     labels = list(clips)
     probes = []
     for index, (label, clip) in enumerate(clips.items()):
@@ -53,19 +51,31 @@ def bundled_probes(sample_rate: int, samples: int) -> list[Probe]:
     return probes
 
 
-def folder_probes(folder: Path, sample_rate: int, samples: int) -> list[Probe]:
-    """Two open questions about the first window of each recording below `folder`; AudioError when none is readable."""
-    probes = []
+def bundled_clips(sample_rate: int, samples: int) -> dict[str, NDArray[np.float32]]:
+    """The bundled clips (samples,) by their label."""
+    with as_file(files("alm_quantize") / "clips") as folder:
+        rows = list(csv.DictReader((folder / "CREDITS.csv").read_text(encoding="utf-8").splitlines()))
+        return {row["label"]: _clip(folder / row["file"], sample_rate, samples) for row in rows}
+
+
+def folder_clips(folder: Path, sample_rate: int, samples: int) -> dict[str, NDArray[np.float32]]:
+    """The first window (samples,) of each recording below `folder` by its path; AudioError when none is readable."""
+    clips = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:
-            clip = _clip(path, sample_rate, samples)
+            clips[str(path.relative_to(folder))] = _clip(path, sample_rate, samples)
         except AudioError:
             continue  # a data folder holds lists and licences too; an empty result is an error below
-        name = str(path.relative_to(folder))
-        probes += [Probe(name, clip, question, None) for question in ("what is the sound?", "what is happening?")]
-    if not probes:
+    if not clips:
         raise AudioError(f"{folder} holds no readable recording")
-    return probes
+    return clips
+
+
+def folder_probes(folder: Path, sample_rate: int, samples: int) -> list[Probe]:
+    """Two open questions about the first window of each recording below `folder`; AudioError when none is readable."""
+    questions = ("what is the sound?", "what is happening?")
+    clips = folder_clips(folder, sample_rate, samples)
+    return [Probe(name, clip, question, None) for name, clip in clips.items() for question in questions]
 
 
 def _clip(path: Path, sample_rate: int, samples: int) -> NDArray[np.float32]:

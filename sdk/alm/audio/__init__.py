@@ -6,7 +6,7 @@ model's length, `compat` does it all as the authors of the models did.
 
 from __future__ import annotations
 
-from alm.audio.compat import compat_window
+from alm.audio.compat import compat_window, compat_windows
 from alm.audio.decode import Waveform, read_audio, resample
 from alm.audio.source import MAX_SECONDS, Source
 from alm.audio.windows import Window, WindowPolicy, stream_windows, windows
@@ -18,6 +18,7 @@ __all__ = [
     "Window",
     "WindowPolicy",
     "compat_window",
+    "compat_windows",
     "read_audio",
     "resample",
     "stream_windows",

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alm.audio.decode import Waveform
 from alm.audio.source import MAX_SECONDS, Samples, Source, checked_rate, open_recording
-from alm.audio.windows import Window, tile
+from alm.audio.windows import Window, WindowPolicy, tile, windows
 from alm.errors import AudioError
 
 FILTER_WIDTH = 6
@@ -28,6 +30,15 @@ PHASES = 4096
 """Output steps computed at a time."""
 
 
+def compat_windows(source: Source, sample_rate: int, length: int, policy: WindowPolicy = "all") -> Iterator[Window]:
+    """Load a recording as the authors do, and cut it into the windows of `alm.audio.windows`.
+
+    Their quality score (PAM fact sheet section 3) hears all of a recording: nothing in it is left to chance. Times
+    count in the long row of channels. Sources and errors as for `read_audio`.
+    """
+    yield from windows(Waveform(compat_row(source, sample_rate), sample_rate), length, policy)
+
+
 def compat_window(source: Source, sample_rate: int, length: int, *, seed: int | None = None) -> Window:
     """Load a clip as the authors do: `length` samples at `sample_rate` Hz.
 
@@ -35,16 +46,21 @@ def compat_window(source: Source, sample_rate: int, length: int, *, seed: int | 
     `random.Random(seed).randrange` gives, or at its start without a seed. The times of the window count
     in that long row of channels. Sources and errors as for `read_audio`.
     """
-    with open_recording(source, MAX_SECONDS) as recording:
-        rate, name = recording.sample_rate, recording.name
-        channels = np.concatenate(list(recording.blocks)).T
-    checked_rate(sample_rate, "sample_rate")
-    row = np.concatenate([sinc_resample(channel, rate, sample_rate, name) for channel in channels])
+    row = compat_row(source, sample_rate)
     if len(row) <= length:
         return Window(tile(row, length), 0.0, len(row) / sample_rate)
     start = 0 if seed is None else random.Random(seed).randrange(len(row) - length)
     end = start + length
     return Window(row[start:end], start / sample_rate, end / sample_rate)
+
+
+def compat_row(source: Source, sample_rate: int) -> Samples:
+    """A recording at `sample_rate` Hz, its channels one behind the other: (n · channels,)."""
+    with open_recording(source, MAX_SECONDS) as recording:
+        rate, name = recording.sample_rate, recording.name
+        channels = np.concatenate(list(recording.blocks)).T
+    checked_rate(sample_rate, "sample_rate")
+    return np.concatenate([sinc_resample(channel, rate, sample_rate, name) for channel in channels])
 
 
 def sinc_resample(samples: Samples, rate: int, new_rate: int, name: str = "the recording") -> Samples:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from alm.models.base import Model
+from alm.models.clap import Clap
 from alm.models.mellow import Mellow
+from alm.models.pam import Pam
 
-FAMILIES: dict[str, type[Model]] = {"mellow": Mellow}
+__all__ = ["FAMILIES", "Clap", "Mellow", "Model", "Pam"]
 
-__all__ = ["FAMILIES", "Mellow", "Model"]
+FAMILIES: dict[str, type[Model]] = {"mellow": Mellow, "clap": Clap, "pam": Pam}

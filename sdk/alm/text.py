@@ -1,0 +1,70 @@
+"""From a text to what a text encoder reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from alm.engines.base import Int64
+from alm.errors import PackageError, PromptError
+
+if TYPE_CHECKING:
+    from alm.package import TextLayout
+
+
+class TextTokenizer:
+    """The package's tokenizer under the package's text layout. Safe to use from several threads at once.
+
+    The pad token (`!` for CLAP) is a special token, as in training: each one in a text becomes a pad, and moves the
+    place that stands for the text by one (CLAP fact sheet section 6).
+    """
+
+    def __init__(self, tokenizer_json: bytes, layout: TextLayout) -> None:
+        # Imported here: reading a package's manifest does not need a tokenizer.
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer = Tokenizer.from_buffer(tokenizer_json)
+        except Exception as error:  # the Rust side raises bare Exception
+            raise PackageError(
+                f"the entry tokenizer.json is not a tokenizer in Hugging Face format ({error}); "
+                "export the package again"
+            ) from error
+        size, pad = self._tokenizer.get_vocab_size(with_added_tokens=True), self._tokenizer.id_to_token(layout.pad_id)
+        if size > layout.vocabulary or pad is None:
+            raise PackageError(
+                f"tokenizer.json has {size} tokens and {pad!r} as the pad token {layout.pad_id}; the text encoder "
+                f"knows {layout.vocabulary} tokens; export the package again"
+            )
+        self._layout = layout
+        # Layout is ours: what the file says about padding and truncation would silently change texts.
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._tokenizer.add_special_tokens([pad])
+
+    def encode(self, text: str) -> tuple[Int64, int]:
+        """The ids (T,) of a text with the layout's suffix, and the place among them that stands for the whole.
+
+        Raises PromptError for what is no text, empty, or longer than the encoder's places.
+        """
+        if not isinstance(text, str):
+            raise PromptError(f"found {type(text).__name__}, expected a text")
+        if not text.strip():
+            raise PromptError(f"the text {text!r} is empty; describe a sound, such as 'a dog barking'")
+        try:
+            (text + self._layout.suffix).encode()
+        except UnicodeEncodeError as error:
+            raise PromptError(
+                f"the text {text!r} is not valid Unicode ({error.reason} at character {error.start})"
+            ) from error
+        ids = np.array(self._tokenizer.encode(text + self._layout.suffix, add_special_tokens=False).ids, np.int64)
+        if len(ids) > self._layout.tokens:
+            raise PromptError(
+                f"the text {text[:40]!r} has {len(ids)} tokens, the limit of this package is {self._layout.tokens}; "
+                "shorten it"
+            )
+        place = int((ids != self._layout.pad_id).sum()) - 1
+        if place < 0:
+            raise PromptError(f"the text {text!r} is empty to the model: every token in it is the pad token")
+        return ids, place
