@@ -34,6 +34,9 @@ class GenerationOptions(TypedDict, total=False):
     draft: str
     """A guess at the answer, such as the one about the sound before. The answer is the same with any draft, but comes
     sooner the longer its beginning is right. Sampling ignores it."""
+    beams: int
+    """Above 1, that many continuations are held against each other and the likeliest per token wins; it comes in one
+    piece. A temperature then flattens the probabilities (0 counts as 1), and top_p, seed and draft are ignored."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Settings:
     """Strings that end the answer."""
     draft: str = ""
     """A guess at the answer; empty for none."""
+    beams: int = 1
+    """Continuations held against each other, from 1 to 64."""
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
@@ -75,6 +80,10 @@ class Settings:
         _require(
             all(isinstance(text, str) and text for text in self.stop),
             f"stop is {self.stop!r}; it must hold strings that are not empty",
+        )
+        _require(
+            isinstance(self.beams, Integral) and 1 <= self.beams <= 64,
+            f"beams is {self.beams!r}; it must be a whole number from 1 (no beam search) to 64",
         )
         _require(isinstance(self.draft, str), f"draft is {self.draft!r}; it must be a text, such as an earlier answer")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -46,6 +46,22 @@ class Reader:
     """Where all of this comes from; saved sessions name it."""
     turns: Turns
     """Who may run on the engine."""
+
+    keeps_prefixes: ClassVar[bool] = True
+    """Whether the part of the prefix before the question is the same for every question, and worth keeping."""
+
+    def prompt(self, question: str | None, *, truncate: bool = False) -> Float32:
+        """The embeddings (T, width) of a question; none for None, where the model takes no question.
+
+        Raises PromptError as `PromptTokenizer.prompt` does.
+        """
+        ids = self.tokenizer.prompt(question, truncate=truncate)
+        return self.decoder.embed(ids) if len(ids) else np.empty((0, self.separator.shape[1]), np.float32)
+
+    def read(self, window: HeardWindow, prompt: Float32, question: Question | None) -> tuple[KVCache, Float32]:
+        """A cache of the caller's own that holds a window and a prompt, and the logits (vocabulary,) that follow."""
+        cache = window.prefix(self, question)
+        return cache, cache.append(prompt)
 
     def run_prefix(self, audio: tuple[Float32, Float32], question: Question | None = None) -> KVCache:
         """A new cache that holds the prefix of two slots of audio tokens (audio_tokens, width), run in a turn."""

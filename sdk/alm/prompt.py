@@ -22,7 +22,8 @@ class PromptTokenizer:
     which the model reads as padding. Special tokens written out in a question count as what they name.
     """
 
-    def __init__(self, tokenizer_json: bytes, layout: PromptLayout, vocabulary: int) -> None:
+    def __init__(self, tokenizer_json: bytes, layout: PromptLayout | None, vocabulary: int, suffix: str = "") -> None:
+        """`layout` is None for a model that takes no question; `suffix` is put behind every question."""
         # Imported here: reading a package's manifest does not need a tokenizer.
         from tokenizers import Tokenizer
 
@@ -36,12 +37,13 @@ class PromptTokenizer:
         # Parsing a vocabulary of 49152 leaves 17 MB freed and not given back.
         give_back()
         self._layout = layout
+        self._suffix = suffix
         self._check_ids(vocabulary)
         # Layout is ours: what the file says about padding and truncation would silently change prompts.
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        pad = self._tokenizer.id_to_token(layout.pad_id)
-        self._tokenizer.add_special_tokens([pad])
+        if layout is not None:
+            self._tokenizer.add_special_tokens([self._tokenizer.id_to_token(layout.pad_id)])
 
     def _check_ids(self, vocabulary: int) -> None:
         size = self._tokenizer.get_vocab_size(with_added_tokens=True)
@@ -49,20 +51,30 @@ class PromptTokenizer:
             raise PackageError(
                 f"tokenizer.json has {size} tokens, the decoder knows {vocabulary}; export the package again"
             )
-        for name, token in (("pad_id", self._layout.pad_id), ("separator_id", self._layout.separator_id)):
+        layout = self._layout
+        named = () if layout is None else (("pad_id", layout.pad_id), ("separator_id", layout.separator_id))
+        for name, token in named:
             if self._tokenizer.id_to_token(token) is None:
                 raise PackageError(
                     f"the manifest's {name} is {token}, which is not in tokenizer.json ({size} tokens); "
                     "export the package again"
                 )
 
-    def prompt(self, question: str, *, truncate: bool = False) -> Int64:
-        """The ids (prompt_tokens,) of a question, padded on the right.
+    def prompt(self, question: str | None, *, truncate: bool = False) -> Int64:
+        """The ids (prompt_tokens,) of a question, padded on the right; none where the model takes no question.
 
-        Raises PromptError when the question is empty or, unless `truncate` cuts it at the end, too long.
+        Raises PromptError when there is a question and the model takes none or the other way round, and when the
+        question is empty or, unless `truncate` cuts it at the end, too long.
         """
-        ids = self.ids(question)
-        limit, pad = self._layout.prompt_tokens, self._layout.pad_id
+        layout = self._layout
+        if question is None:
+            if layout is not None:
+                raise PromptError("found no question; this package answers questions, such as 'what is happening?'")
+            return np.empty(0, np.int64)
+        if layout is None:
+            raise PromptError(f"found the question {question!r}; this package captions and takes none, leave it out")
+        ids = self.ids(question + self._suffix) if isinstance(question, str) else self.ids(question)
+        limit, pad = layout.prompt_tokens, layout.pad_id
         if not question.strip() or all(token == pad for token in ids):
             raise PromptError(f"the question {question!r} is empty to the model; ask, say, 'what is happening?'")
         if len(ids) > limit and not truncate:
@@ -84,7 +96,7 @@ class PromptTokenizer:
             raise PromptError(
                 f"the text {text!r} is not valid Unicode ({error.reason} at character {error.start})"
             ) from error
-        text = text.lower() if self._layout.lowercase else text
+        text = text.lower() if self._layout is not None and self._layout.lowercase else text
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def text(self, ids: Sequence[int]) -> str:

@@ -146,7 +146,8 @@ def _windows(description: Description, tensors: Mapping[str, Array], reader: Rea
     if any(window.start >= window.end for window in windows) or any(a > b for a, b in pairwise(starts)):
         raise SessionError("the session's windows are not in order of time")
     names = {f"{part}.{sound}" for sound in used for part in ("rows", "repeats")}
-    optional = {f"prefix.{index}" for index in range(len(windows))[:KEPT_PREFIXES]}
+    keepable = KEPT_PREFIXES if reader.keeps_prefixes else 0
+    optional = {f"prefix.{index}" for index in range(len(windows))[:keepable]}
     if not names <= set(tensors) <= names | optional:
         odd = sorted(names - set(tensors) or set(tensors) - names - optional)[0]
         raise SessionError(f"the session's tensors do not fit its windows: {found(odd)} is missing or one too many")
@@ -158,7 +159,7 @@ def _windows(description: Description, tensors: Mapping[str, Array], reader: Rea
         if cache is not None:
             kept: KVCache | None = _prefix(cache, reader)
         else:
-            kept = reader.run_prefix(expanded(slots)) if index < KEPT_PREFIXES else None
+            kept = reader.run_prefix(expanded(slots)) if index < keepable else None
         heard.append(HeardWindow(window.start, window.end, slots, kept))
     return tuple(heard)
 
@@ -166,7 +167,10 @@ def _windows(description: Description, tensors: Mapping[str, Array], reader: Rea
 def _tokens(tensors: Mapping[str, Array], index: int, reader: Reader) -> AudioTokens:
     manifest = reader.package.manifest
     rows, repeats = tensors[f"rows.{index}"], tensors[f"repeats.{index}"]
-    count, width = section(manifest.prompt, "prompt").audio_tokens, section(manifest.decoder, "decoder").width
+    if manifest.mapper is not None:
+        count, width = 1, manifest.mapper.width
+    else:
+        count, width = section(manifest.prompt, "prompt").audio_tokens, section(manifest.decoder, "decoder").width
     if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != width:
         raise SessionError(f"rows.{index} is {rows.dtype} of shape {rows.shape}, expected float32 (rows, {width})")
     # Each is bounded before they are added up, which could overflow.

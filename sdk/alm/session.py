@@ -10,6 +10,7 @@ from typing import Unpack
 import numpy as np
 
 from alm.answers import Answer, Choice, Piece, Timing, WindowAnswer, answer_of
+from alm.beam_search import BeamSearch
 from alm.choosing import log_likelihoods, options_prompt, softmax
 from alm.closing import Closing
 from alm.drafts import CLEAR, CLEAR_BY_SCHEME
@@ -42,7 +43,7 @@ class Clip(Closing):
         return tuple((window.start, window.end) for window in self._open())
 
     def ask(self, question: str, *, truncate: bool = False, **options: Unpack[GenerationOptions]) -> Answer:
-        """Answer a question. Options: max_tokens, temperature, top_p, seed, stop, draft (see GenerationOptions).
+        """Answer a question. Options: max_tokens, temperature, top_p, seed, stop, draft, beams (see GenerationOptions).
 
         Raises PromptError for an empty question, one past the package's token limit (unless `truncate`), or
         options out of range; BusyError when as many questions as may wait do (see `alm.load`).
@@ -83,6 +84,14 @@ class Clip(Closing):
                 yield piece
         finally:
             stream.close()
+
+    def caption(self, **options: Unpack[GenerationOptions]) -> Answer:
+        """Describe the sound, with a package that captions and takes no question. Options and errors as for `ask`."""
+        return self.stream_caption(**options).finish()
+
+    def stream_caption(self, **options: Unpack[GenerationOptions]) -> AnswerStream:
+        """`caption` piece by piece, as `stream`."""
+        return self._begin(self._reader.turns.question(), None, False, options)
 
     def choose(self, question: str, options: Sequence[str]) -> Choice:
         """Score 2 to 26 options and return the likeliest, with the probability of each.
@@ -128,10 +137,10 @@ class Clip(Closing):
             raise AlmError("this clip session is closed; call listen again to ask more")
         return windows
 
-    def _begin(self, asked: Question, question: str, truncate: bool, options: GenerationOptions) -> AnswerStream:
+    def _begin(self, asked: Question, question: str | None, truncate: bool, options: GenerationOptions) -> AnswerStream:
         windows, started = self._open(), time.perf_counter()
         settings = Settings(**options)
-        prompt = self._reader.decoder.embed(self._reader.tokenizer.prompt(question, truncate=truncate))
+        prompt = self._reader.prompt(question, truncate=truncate)
         self._check_budget(settings)
         draft = self._reader.tokenizer.ids(settings.draft)
         return AnswerStream(self._answer(windows, prompt, settings, draft, asked, started), asked)
@@ -140,7 +149,7 @@ class Clip(Closing):
         windows = self._open()
         question, continuations = options_prompt(question, options)
         tokenizer, decoder = self._reader.tokenizer, self._reader.decoder
-        prompt = decoder.embed(tokenizer.prompt(question))
+        prompt = self._reader.prompt(question)
         ids = [tokenizer.ids(text) for text in continuations]
         if (longest := max(map(len, ids))) > self._reader.room:
             raise PromptError(
@@ -149,8 +158,8 @@ class Clip(Closing):
         scores = []
         with asked:
             for window in windows:
-                cache = window.prefix(self._reader, asked)
-                scores.append(softmax(log_likelihoods(decoder, cache, cache.append(prompt), ids)))
+                cache, logits = self._reader.read(window, prompt, asked)
+                scores.append(softmax(log_likelihoods(decoder, cache, logits, ids)))
         probabilities = np.mean(scores, axis=0)
         index = int(np.argmax(probabilities))
         return Choice(options[index], index, tuple(float(p) for p in probabilities))
@@ -172,8 +181,7 @@ class Clip(Closing):
         prefill = first_token = decode = 0.0
         for number, window in enumerate(windows):
             begun = time.perf_counter()
-            cache = window.prefix(self._reader, asked)
-            logits = cache.append(prompt)
+            cache, logits = self._reader.read(window, prompt, asked)
             ready = time.perf_counter()
             answers.append((yield from self._window(number, window, cache, logits, settings, draft, started)))
             # Neighbouring windows often sound alike, so the answer about one is a good guess at the next one's.
@@ -194,17 +202,25 @@ class Clip(Closing):
         started: float,
     ) -> Generator[Piece, None, WindowAnswer]:
         defaults = self._reader.defaults
-        generation = Generation(
-            self._reader.decoder,
-            cache,
-            logits,
-            settings,
-            stop_id=defaults.stop_id,
-            budget=min(settings.max_tokens or defaults.max_tokens, self._reader.room),
-            decode=self._reader.tokenizer.text,
-            draft=draft,
-            clear=CLEAR_BY_SCHEME.get(self._reader.package.manifest.components["decoder"].scheme, CLEAR),
-        )
+        decoder, decode = self._reader.decoder, self._reader.tokenizer.text
+        budget = min(settings.max_tokens or defaults.max_tokens, self._reader.room)
+        generation: BeamSearch | Generation
+        if settings.beams > 1:
+            generation = BeamSearch(
+                decoder, cache, logits, settings, stop_id=defaults.stop_id, budget=budget, decode=decode
+            )
+        else:
+            generation = Generation(
+                decoder,
+                cache,
+                logits,
+                settings,
+                stop_id=defaults.stop_id,
+                budget=budget,
+                decode=decode,
+                draft=draft,
+                clear=CLEAR_BY_SCHEME.get(self._reader.package.manifest.components["decoder"].scheme, CLEAR),
+            )
         pieces: list[Piece] = []
         for token, text in generation:
             pieces.append(Piece(text, token, time.perf_counter() - started, number))

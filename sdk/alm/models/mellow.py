@@ -6,259 +6,42 @@ separator and the padded question, and answers. One recording fills both audio s
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
-from typing import Unpack
+from typing import ClassVar
 
 import numpy as np
 
-from alm.answers import Answer
-from alm.audio import Source, Window, WindowPolicy, compat_window, stream_windows
-from alm.audio.log_mel import package_bank
-from alm.audio_tokens import AudioTokens
-from alm.clip_cache import CACHE_BYTES, ClipCache, sound_hash
-from alm.engines.base import Array, Float32, Graph
-from alm.errors import AlmError, AudioError
-from alm.generation import GenerationOptions, Settings
-from alm.listening.blocks import LiveSource
-from alm.listening.gate import GateSettings
-from alm.listening.sources import open_source
-from alm.listening.watch import WatchStream
-from alm.listening.windows import SoundWindow, Windower
-from alm.models.base import Model, load_engines
+from alm.engines import Engine
+from alm.models.answerer import Answerer
 from alm.models.mellow_self_test import mellow_self_test
 from alm.package import Package, section
-from alm.prefix import KEPT_PREFIXES, HeardWindow, KeptPrefix, Reader, Slots, expanded
+from alm.prefix import Reader
 from alm.prompt import PromptTokenizer
 from alm.self_test import SelfTest
-from alm.session import Clip
-from alm.streaming import AnswerStream
-from alm.turns import WAITING, Turns
-
-Progress = Callable[[float], None]
-
-COMPONENTS = ("audio_encoder", "token_embedding", "decoder")
-
-DEFAULT_GATE = GateSettings()
-"""Lets through whatever stands out from the background."""
+from alm.turns import Turns
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """What a loaded model runs."""
+class Mellow(Answerer):
+    """A loaded Mellow package. Made by `alm.load`."""
 
-    encoder: Graph
-    """Waveform (1, samples) to audio tokens."""
-    reader: Reader
-    """Audio tokens and a question to text."""
-
-
-class Mellow(Model):
-    """A loaded Mellow package. Made by `alm.load`.
-
-    Safe to use from several threads at once. Closing it (or leaving `with`) lets go of the weights; sessions
-    made from it hold them until they are closed too, and keep answering.
-    """
-
-    def __init__(
-        self,
-        package: Package,
-        *,
-        threads: int | None = None,
-        cache_bytes: int = CACHE_BYTES,
-        waiting: int = WAITING,
-    ) -> None:
-        """Load the components of an open package; closing the model closes it. Arguments and errors as `alm.load`."""
-        super().__init__(package)
-        self._cache, turns = ClipCache(cache_bytes), Turns(waiting)
-        manifest = package.manifest
-        prompt, generation = section(manifest.prompt, "prompt"), section(manifest.generation, "generation")
-        vocabulary = section(manifest.decoder, "decoder").vocabulary
-        engines = load_engines(manifest, COMPONENTS, threads)
-        decoder = engines["decoder"].load_decoder(package)
-        self._parts: _Parts | None = _Parts(
-            encoder=engines["audio_encoder"].load_graph(package, "audio_encoder"),
-            reader=Reader(
-                decoder=decoder,
-                tokenizer=PromptTokenizer(package.read("tokenizer.json"), prompt, vocabulary),
-                separator=decoder.embed(np.array([prompt.separator_id], dtype=np.int64)),
-                defaults=generation,
-                room=generation.max_positions - prompt.prefix_tokens,
-                package=package,
-                turns=turns,
-            ),
-        )
+    components: ClassVar = ("audio_encoder", "token_embedding", "decoder")
+    heard: ClassVar = "audio_tokens"
 
     @property
     def self_test(self) -> SelfTest:
         """How `alm verify` tests this model."""
         return mellow_self_test(self)
 
-    @property
-    def reader(self) -> Reader:
-        """The language side: decoder, tokenizer and limits."""
-        return self._open().reader
-
-    @property
-    def cache(self) -> ClipCache:
-        """What was heard lately; `cache.counts` says how often it helped and what it takes."""
-        return self._cache
-
-    def listen(
-        self,
-        a: Source,
-        b: Source | None = None,
-        *,
-        window: WindowPolicy = "all",
-        compat: bool = False,
-        progress: Progress | None = None,
-    ) -> Clip:
-        """Read and encode a recording, or a pair for questions about both, and keep what was heard.
-
-        A source is a path, the bytes of a file, an open binary file, or (samples, sample rate). A recording
-        longer than the model's window (10 s for Mellow) is heard window by window; `window="first"` hears
-        its first window only. A pair is compared window against window, so there both must fit into one, or
-        `window="first"` must say that the rest does not count. `compat=True` reads audio as the authors'
-        own loader does, one window from the start. `progress(seconds)` is told after each window how far
-        into the recording it reached. Sound that was heard lately, in whatever file, is not encoded again.
-
-        Raises AudioError when a source cannot be used, BusyError when as many questions as may wait do.
-        """
-        reader, started = self.reader, time.perf_counter()
-        heard: list[HeardWindow] = []
-        with reader.turns.question():
-            for one, two in self._pairs(a, a if b is None else b, window, compat):
-                heard.append(self._hear(one, two, keep=len(heard) < KEPT_PREFIXES))
-                if progress is not None:
-                    progress(one.end_s)
-        return Clip(heard, reader, time.perf_counter() - started)
-
-    def compare(
-        self,
-        a: Source,
-        b: Source,
-        question: str,
-        *,
-        window: WindowPolicy = "all",
-        compat: bool = False,
-        truncate: bool = False,
-        **options: Unpack[GenerationOptions],
-    ) -> Answer:
-        """Ask one question about two recordings, such as "explain the difference in few words."
-
-        Audio arguments and errors as in `listen`, the others as in `Clip.ask`.
-        """
-        with self.listen(a, b, window=window, compat=compat) as clip:
-            return clip.ask(question, truncate=truncate, **options)
-
-    def watch(
-        self,
-        source: Source | LiveSource,
-        prompt: str,
-        *,
-        gate: GateSettings | None = DEFAULT_GATE,
-        truncate: bool = False,
-        **options: Unpack[GenerationOptions],
-    ) -> WatchStream:
-        """Listen until the sound ends, and say what is heard: an iterator and async iterator of events.
-
-        A source is an `alm.Microphone`, another live source, or anything that `listen` takes. Only what the gate
-        lets through is asked about, `gate=None` asks about everything; a sound longer than a window is heard in
-        windows that overlap by a fifth. An event is given out when its sound is over (the gate closes after the
-        quiet of its `hang_over_seconds`) or the description changes, and after a minute at the latest. Each
-        description is the draft of the next. See WatchStream for threads, closing and what happens when the model is
-        slower than the sound.
-
-        Raises AudioError when the source cannot be opened, PromptError and AlmError for a wrong prompt or option.
-        """
-        reader = self.reader
-        reader.tokenizer.prompt(prompt, truncate=truncate)
-        Settings(**options)
-        opened = open_source(source)
-
-        def ask(window: SoundWindow, draft: str) -> AnswerStream:
-            started = time.perf_counter()
-            # Refused here, a question costs nothing; refused after it, it would cost an encoder pass each time.
-            with reader.turns.question():
-                tokens = self._tokens(window.samples)
-            # One question is asked, so its prefix is not kept; nor is sound that will not come again kept in the cache.
-            heard = HeardWindow(window.start, window.end, (tokens, tokens), None)
-            clip = Clip([heard], reader, time.perf_counter() - started)
-            drafted: GenerationOptions = {**options, "draft": draft or options.get("draft", "")}
-            return clip.stream(prompt, truncate=truncate, **drafted)
-
-        try:
-            bank = None if gate is None else package_bank(self._package)
-            return WatchStream(opened, Windower(self.info.frontend, opened.sample_rate, gate, bank), ask)
-        except BaseException:
-            opened.close()
-            raise
-
-    def encode(self, samples: Float32, outputs: tuple[str, ...] = ("audio_tokens",)) -> dict[str, Array]:
-        """Run the audio encoder on one clip (frontend.samples,) of float32 in [-1, 1].
-
-        Returns the named outputs without a batch axis: audio_tokens (audio_tokens, width), latent (D,),
-        log_mel (frames, mels) in dB.
-        """
-        parts = self._open()
-        with parts.reader.turns.turn():
-            found = parts.encoder.run(outputs, waveform=samples[np.newaxis])
-        return {name: array[0] for name, array in found.items()}
-
-    def close(self) -> None:
-        """Let go of the engines' components, the package file and the cache. Closing twice is fine."""
-        self._parts = None
-        self._cache.close()
-        self._package.close()
-
-    def _open(self) -> _Parts:
-        parts = self._parts
-        if parts is None:
-            raise AlmError("this model is closed; load the package again")
-        return parts
-
-    def _pairs(self, a: Source, b: Source, policy: WindowPolicy, compat: bool) -> Iterator[tuple[Window, Window]]:
-        if b is a:
-            return ((window, window) for window in self._windows(a, policy, compat))
-        return iter([(self._only_window(a, policy, compat), self._only_window(b, policy, compat))])
-
-    def _windows(self, source: Source, policy: WindowPolicy, compat: bool) -> Iterator[Window]:
-        rate, length = self.info.frontend.sample_rate, self.info.frontend.samples
-        if compat:
-            return iter([compat_window(source, rate, length)])
-        return stream_windows(source, rate, length, policy)
-
-    def _only_window(self, source: Source, policy: WindowPolicy, compat: bool) -> Window:
-        only, *more = islice(self._windows(source, policy, compat), 2)
-        if more:
-            seconds = self.info.frontend.samples / self.info.frontend.sample_rate
-            name = source if isinstance(source, str | Path) else "a recording"
-            raise AudioError(
-                f"{name} is longer than {seconds:g} s, and two recordings are compared within one window of "
-                f"{seconds:g} s. Pass window='first' (--window first) to compare the first {seconds:g} s of "
-                "each, or cut the recordings"
-            )
-        return only
-
-    def _hear(self, one: Window, two: Window, *, keep: bool) -> HeardWindow:
-        sounds = sound_hash(one.samples), sound_hash(two.samples)
-        if not keep:
-            return HeardWindow(one.start_s, one.end_s, self._slots(one, two, sounds), None)
-        prefix = self._cache.get(sounds, lambda: self._prefix(self._slots(one, two, sounds)))
-        return HeardWindow(one.start_s, one.end_s, prefix.slots, prefix.cache)
-
-    def _slots(self, one: Window, two: Window, sounds: tuple[bytes, bytes]) -> Slots:
-        first = self._cache.get(sounds[:1], lambda: self._tokens(one.samples))
-        # Equal sound gives equal tokens, and one pass is half of all encoder time.
-        if sounds[0] == sounds[1]:
-            return first, first
-        return first, self._cache.get(sounds[1:], lambda: self._tokens(two.samples))
-
-    def _tokens(self, samples: Float32) -> AudioTokens:
-        return AudioTokens.of(self.encode(samples)["audio_tokens"])
-
-    def _prefix(self, slots: Slots) -> KeptPrefix:
-        return KeptPrefix(slots, self.reader.run_prefix(expanded(slots)))
+    def _load_reader(self, package: Package, engines: dict[str, Engine], turns: Turns) -> Reader:
+        manifest = package.manifest
+        prompt, generation = section(manifest.prompt, "prompt"), section(manifest.generation, "generation")
+        vocabulary = section(manifest.decoder, "decoder").vocabulary
+        decoder = engines["decoder"].load_decoder(package)
+        return Reader(
+            decoder=decoder,
+            tokenizer=PromptTokenizer(package.read("tokenizer.json"), prompt, vocabulary),
+            separator=decoder.embed(np.array([prompt.separator_id], dtype=np.int64)),
+            defaults=generation,
+            room=generation.max_positions - prompt.prefix_tokens,
+            package=package,
+            turns=turns,
+        )

@@ -130,6 +130,20 @@ class DecoderShape:
 
 
 @dataclass(frozen=True)
+class MapperInfo:
+    """A prefix that the component `mapper` makes of the clips' embeddings and the prompt together."""
+
+    clips: Annotated[int, Between(1, 2)]
+    """Clips that it takes."""
+    width: Count
+    """Numbers in the embedding of a clip."""
+    tokens: Count
+    """Positions of the prefix, the prompt's included."""
+    suffix: str
+    """Put behind every prompt before it is tokenized."""
+
+
+@dataclass(frozen=True)
 class TextLayout:
     """What the text encoder reads."""
 
@@ -236,6 +250,8 @@ class Manifest:
     """The clip the encoder takes."""
     prompt: PromptLayout | None = None
     """How the prefix is laid out."""
+    mapper: MapperInfo | None = None
+    """How the prefix comes about where it is not laid out row by row; `prompt` then tells of the question only."""
     generation: GenerationDefaults | None = None
     """How an answer ends."""
     decoder: DecoderShape | None = None
@@ -380,6 +396,11 @@ def _check_consistent(manifest: Manifest) -> None:
         raise PackageError(
             f"{MANIFEST}.generation.max_positions: found {generation.max_positions}, "
             f"expected more than the prefix of {prompt.prefix_tokens} tokens"
+        )
+    if manifest.mapper and generation and manifest.mapper.tokens >= generation.max_positions:
+        raise PackageError(
+            f"{MANIFEST}.generation.max_positions: found {generation.max_positions}, "
+            f"expected more than the prefix of {manifest.mapper.tokens} tokens"
         )
     if manifest.embedding is not None:
         _check_embedding(manifest.embedding)
