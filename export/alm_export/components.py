@@ -75,14 +75,25 @@ def _equal(one: bytes | Path, two: bytes | Path) -> bool:
 
 def _for_onnxruntime(weights: Weights, schemes: Assignment, positions: int, folder: Path) -> Built:
     language = weights.model.caption_decoder.lm
-    decoder = build_decoder(language, positions, schemes["decoder"], schemes["head"])
-    return _onnx({**_hearing(weights, schemes), "decoder": decoder}, schemes, folder)
+    graphs = {
+        "audio_encoder": build_audio_encoder(weights.model, schemes["audio_encoder"]),
+        "token_embedding": build_token_embedding(language, schemes["head"]),
+        "decoder": build_decoder(language, positions, schemes["decoder"], schemes["head"]),
+    }
+    # The token embedding's matrix is the head's too: one entry serves both.
+    shared = {name: graphs["decoder"].tensors.pop(name) for name in graphs["token_embedding"].tensors}
+    tensors = {name: shared if name == "token_embedding" else graph.tensors for name, graph in graphs.items()}
+    named = {name: schemes["head" if name == "token_embedding" else name] for name in graphs}
+    return write_graphs(graphs, tensors, named, folder)
 
 
 def _for_llama_cpp(weights: Weights, schemes: Assignment, positions: int, folder: Path) -> Built:
-    components, entries = _onnx(_hearing(weights, schemes), schemes, folder)
+    encoder = build_audio_encoder(weights.model, schemes["audio_encoder"])
+    graphs, tensors = {"audio_encoder": encoder}, {"audio_encoder": encoder.tensors}
+    components, entries = write_graphs(graphs, tensors, schemes, folder)
     entries["decoder.gguf"] = _gguf(weights, schemes["decoder"], folder)
-    components["decoder"] = Component("llama.cpp", "decoder.gguf", (), schemes["decoder"])
+    for name, part in (("token_embedding", "head"), ("decoder", "decoder")):
+        components[name] = Component("llama.cpp", "decoder.gguf", (), schemes[part])
     return components, entries
 
 
@@ -91,24 +102,6 @@ BUILDERS: dict[str, Callable[[Weights, Assignment, int, Path], Built]] = {
     "llama.cpp": _for_llama_cpp,
 }
 """By engine: weights, schemes, positions of the KV cache and a folder to components and entries."""
-
-
-def _hearing(weights: Weights, schemes: Assignment) -> dict[str, GraphBuilder]:
-    """The graphs of all but the decoder."""
-    return {
-        "audio_encoder": build_audio_encoder(weights.model, schemes["audio_encoder"]),
-        "token_embedding": build_token_embedding(weights.model.caption_decoder.lm, schemes["head"]),
-    }
-
-
-def _onnx(graphs: Mapping[str, GraphBuilder], schemes: Assignment, folder: Path) -> Built:
-    """Components and entries of the graphs. The token embedding's matrix is the head's too: one entry serves both."""
-    shared = graphs["token_embedding"].tensors
-    if "decoder" in graphs:
-        shared = {name: graphs["decoder"].tensors.pop(name) for name in shared}
-    tensors = {name: shared if name == "token_embedding" else graph.tensors for name, graph in graphs.items()}
-    named = {name: schemes["head" if name == "token_embedding" else name] for name in graphs}
-    return write_graphs(graphs, tensors, named, folder)
 
 
 def write_graphs(
@@ -126,6 +119,8 @@ def write_graphs(
         entries[entry] = folder / entry
         with (folder / entry).open("wb") as file:
             slots = write_tensors(file, own)
+        if twice := slots.keys() & places.keys():
+            raise ValueError(f"two components name a tensor {min(twice)!r}")
         places |= {tensor: (entry, slot.offset, slot.size) for tensor, slot in slots.items()}
         own.clear()  # the full-size decoder is half a gigabyte in float32
     components: dict[str, Component] = {}

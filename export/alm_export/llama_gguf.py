@@ -58,6 +58,9 @@ def quantize_gguf(source: Path, target: Path, scheme: str) -> None:
     llama.llama_log_set(_SILENT, None)
     parameters = llama.llama_model_quantize_default_params()
     parameters.ftype = FILE_TYPES[scheme]
+    if scheme != "f16":
+        # Of what the quantizer may choose for the table, the SDK reads this one.
+        parameters.token_embedding_type = llama.GGML_TYPE_Q8_0
     code = llama.llama_model_quantize(str(source).encode(), str(target).encode(), parameters)
     if code:
         raise ExportError(f"llama.cpp's quantizer ended with {code} while making {target.name}")

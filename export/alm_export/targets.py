@@ -19,11 +19,10 @@ Ladders = Mapping[str, tuple[str, ...]]
 ENGINES = {"onnxruntime": "onnxruntime", "gguf": "llama.cpp", "llama.cpp": "llama.cpp"}
 """What --engine takes, and the engine that it means."""
 OWN_LADDERS: Mapping[str, Mapping[str, Ladders]] = {
-    # Its head has 8 bits in all but the first.
     "llama.cpp": {
-        "fp32": {"decoder": ("fp32",)},
-        "int8": {"decoder": ("q8_0",)},
-        "int4": {"decoder": ("q4_0", "q8_0")},
+        "fp32": {"decoder": ("fp32",), "head": ("fp32",)},
+        "int8": {"decoder": ("q8_0",), "head": ("q8_0",)},
+        "int4": {"decoder": ("q4_0", "q8_0"), "head": ("q8_0",)},
     },
 }
 """By engine and precision, the parts that it stores its own way; the others it leaves to onnxruntime."""

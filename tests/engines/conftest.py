@@ -34,11 +34,11 @@ def export_for(engines: str, weights: Path, folders: pytest.TempPathFactory) -> 
     from tiny_mellow import request as export_request
     from tiny_mellow import single_thread
 
-    from alm_export import pipeline
+    from alm_export import mellow, pipeline
     from alm_quantize.probes import bundled_probes
 
     path = folders.mktemp("engine") / "tiny.alm"
     with single_thread(), pytest.MonkeyPatch.context() as patch:
         # Quality is not what these tests are about.
-        patch.setattr(pipeline, "bundled_probes", lambda rate, samples: bundled_probes(rate, samples)[:3])
+        patch.setattr(mellow, "bundled_probes", lambda rate, samples: bundled_probes(rate, samples)[:3])
         return pipeline.export(export_request(weights, path, engine=engines))

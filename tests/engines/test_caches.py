@@ -125,3 +125,39 @@ def test_more_caches_than_an_engine_holds_at_once(decoder: Decoder, rows: np.nda
         for number, fork in enumerate(forks):
             place = 10 + number + step
             np.testing.assert_allclose(fork.append(rows[place : place + 1]), logits[place], rtol=0, atol=1e-3)
+
+
+def test_a_state_is_a_copy_from_which_another_cache_goes_on(
+    decoder: Decoder, rows: np.ndarray, logits: np.ndarray
+) -> None:
+    cache = decoder.new_cache()
+    cache.append(rows[:20])
+    state = cache.state()
+    cache.append(-rows[20:25])
+    again = decoder.cache_from(state)
+    assert again.length == 20
+    np.testing.assert_allclose(again.append(rows[20:30]), logits[29], rtol=0, atol=1e-3)
+    again.rewind(7)
+    np.testing.assert_allclose(again.append(rows[7:9]), logits[8], rtol=0, atol=1e-3)
+    np.testing.assert_array_equal(decoder.cache_from(state).state(), state)
+
+
+@pytest.mark.parametrize("damage", ["type", "layer", "width", "axis", "empty", "long", "nan", "infinity"])
+def test_odd_states_are_refused(decoder: Decoder, rows: np.ndarray, damage: str) -> None:
+    cache = decoder.new_cache()
+    cache.append(rows[:5])
+    state = cache.state()
+    place = np.unravel_index(state.size // 2, state.shape)
+    positions = state.shape.index(5)
+    if damage in ("nan", "infinity"):
+        state[place] = np.nan if damage == "nan" else -np.inf
+    odd = {
+        "type": lambda: state.astype(np.float64),
+        "layer": lambda: state[:1],
+        "width": lambda: state[..., :-1],
+        "axis": lambda: state[np.newaxis],
+        "empty": lambda: state.take(range(0), positions),
+        "long": lambda: state.take(np.zeros(cache.capacity + 1, int), positions),
+    }.get(damage, lambda: state)()
+    with pytest.raises(EngineError, match="keys and values"):
+        decoder.cache_from(odd)

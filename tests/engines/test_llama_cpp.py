@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from tiny_mellow import FRONTEND, QUESTION, RATE, entries_of, noise, write_altered
+from tiny_mellow import DECODER, FRONTEND, QUESTION, RATE, entries_of, noise, write_altered
 
 import alm
 from alm.engines import load_engine
-from alm.errors import DependencyError, EngineError
-from alm.package import write_package
+from alm.errors import DependencyError, EngineError, SessionError
+from alm.package import Package, write_package
 from alm.verify import verify
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -47,21 +48,56 @@ def test_streams_are_cancelled_and_others_go_on(gguf_package: Path) -> None:
         assert all(tuple(p.token for p in pieces[n]) == whole.tokens for n in (0, 1, 3, 4, 5))
 
 
-def test_sessions_are_saved_without_prefixes_only(gguf_package: Path, tmp_path: Path) -> None:
+def test_a_restored_session_answers_as_the_saved_one(gguf_package: Path, tmp_path: Path) -> None:
     with alm.load(gguf_package) as model, model.listen(recordings(1)[0]) as clip:
-        answer = clip.ask(QUESTION, max_tokens=8)
+        answers = [clip.ask(question, max_tokens=8).tokens for question in QUESTIONS]
+        clip.save(tmp_path / "clip.alms")
+    with alm.load(gguf_package) as model, alm.restore(tmp_path / "clip.alms", model) as again:
+        assert [again.ask(question, max_tokens=8).tokens for question in QUESTIONS] == answers
+        again.save(tmp_path / "again.alms")
+    assert (tmp_path / "again.alms").read_bytes() == (tmp_path / "clip.alms").read_bytes()
+
+
+def test_another_layout_of_keys_and_values_is_an_error(
+    gguf_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alm.engines import llama_state
+
+    with alm.load(gguf_package) as model, model.listen(recordings(1)[0]) as clip:
+        clip.save(tmp_path / "clip.alms")
+        # As if a later llama.cpp began its states with another number.
+        monkeypatch.setattr(llama_state, "MAGIC", llama_state.MAGIC + 1)
         with pytest.raises(EngineError, match="prefixes=False"):
-            clip.save(tmp_path / "clip.alms")
-        assert list(tmp_path.iterdir()) == []
-        clip.save(tmp_path / "clip.alms", prefixes=False)
-        with alm.restore(tmp_path / "clip.alms", model) as again:
-            assert again.ask(QUESTION, max_tokens=8).tokens == answer.tokens
+            clip.save(tmp_path / "other.alms")
+        assert [path.name for path in tmp_path.iterdir()] == ["clip.alms"]
+        with pytest.raises(SessionError, match="did not take the keys and values"):
+            alm.restore(tmp_path / "clip.alms", model)
+        clip.save(tmp_path / "other.alms", prefixes=False)
+        alm.restore(tmp_path / "other.alms", model).close()
 
 
-def test_it_verifies_and_is_mapped_in_place(gguf_package: Path) -> None:
+def test_flash_attention_gives_nearly_the_same_logits_and_the_same_states(gguf_package: Path) -> None:
+    rows = np.random.default_rng(2).normal(0, 0.5, (20, DECODER.width)).astype(np.float32)
+    with Package.open(gguf_package) as package:
+        exact, flash = (
+            load_engine("llama.cpp", 1, {"flash_attention": flash}).load_decoder(package) for flash in (False, True)
+        )
+        first, second = exact.new_cache(), flash.new_cache()
+        logits = first.append(rows)
+        np.testing.assert_allclose(second.append(rows), logits, rtol=0, atol=0.02)
+        assert not np.array_equal(second.append(rows), first.append(rows))
+        # What one saved the other can read: its layout does not depend on the option.
+        np.testing.assert_allclose(flash.cache_from(first.state()).state(), first.state(), rtol=0, atol=0)
+        following = exact.cache_from(second.state()).append(rows)
+        np.testing.assert_allclose(following, first.append(rows), rtol=0, atol=0.02)
+
+
+def test_it_verifies_and_has_one_table_of_tokens(gguf_package: Path) -> None:
     verify(gguf_package).check()
-    with alm.load(gguf_package):
-        assert str(gguf_package.resolve()) in Path("/proc/self/maps").read_text()
+    with alm.load(gguf_package) as model:
+        components = model.info.components
+        assert components["token_embedding"].graph == components["decoder"].graph == "decoder.gguf"
+        assert not [name for name in model.info.entries if "token_embedding" in name]
 
 
 @pytest.mark.parametrize("damage", ["cut", "zeros", "text", "other"])

@@ -2,32 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
+from types import ModuleType
 
 from alm.engines.base import Decoder, Engine, Graph, KVCache
+from alm.engines.options import NoOptions, read_options, share_options
 from alm.errors import DependencyError, EngineError
 
-__all__ = ["ENGINES", "EXTRAS", "Decoder", "Engine", "Graph", "KVCache", "load_engine"]
+__all__ = ["ENGINES", "EXTRAS", "Decoder", "Engine", "Graph", "KVCache", "load_engine", "load_engines"]
 
 ENGINES = {"onnxruntime": "alm.engines.onnxruntime", "llama.cpp": "alm.engines.llama_cpp"}
-"""Name in manifests to the module whose `engine(threads)` makes it."""
+"""Name in manifests to the module whose `engine(threads)` makes it, or `engine(threads, options)` where it has
+`Options`, a frozen dataclass of what can be set on it."""
 EXTRAS = {"llama.cpp": "alm-edge[gguf]"}
 """What to install for an engine whose library the base install leaves out."""
 
 
-def load_engine(name: str, threads: int | None = None) -> Engine:
-    """An engine that computes with `threads` threads (default: one per usable core).
+def load_engine(name: str, threads: int | None = None, options: Mapping[str, object] | None = None) -> Engine:
+    """An engine that computes with `threads` threads (default: one per usable core); `options` are its own.
 
-    EngineError for an unknown name, DependencyError when the engine's library is not installed.
+    EngineError for an unknown name or option, DependencyError when the engine's library is not installed.
     """
+    module = _module(name)
+    chosen: object = read_options(_options(module), name, options or {})
+    engine: Engine = module.engine(threads) if isinstance(chosen, NoOptions) else module.engine(threads, chosen)
+    return engine
+
+
+def load_engines(
+    names: Iterable[str], threads: int | None = None, options: Mapping[str, object] | None = None
+) -> dict[str, Engine]:
+    """Engines by name; each of `options` goes to those that have it. Errors as of `load_engine`."""
+    names = sorted(set(names))
+    shares = share_options({name: _options(_module(name)) for name in names}, options or {})
+    return {name: load_engine(name, threads, shares[name]) for name in names}
+
+
+def _options(module: ModuleType) -> type:
+    options: type = getattr(module, "Options", NoOptions)
+    return options
+
+
+def _module(name: str) -> ModuleType:
     if name not in ENGINES:
         raise EngineError(f"unknown engine {name!r}; this version has: {', '.join(ENGINES)}")
     try:
-        make: Callable[[int | None], Engine] = import_module(ENGINES[name]).engine
+        return import_module(ENGINES[name])
     except ImportError as error:
         raise DependencyError(
             f"the engine {name!r} needs a library that cannot be imported ({error}); "
             f"install it with: pip install '{EXTRAS.get(name, 'alm-edge')}'"
         ) from error
-    return make(threads)

@@ -69,10 +69,10 @@ class KVCache(Protocol):
         """An independent cache that holds the same positions; appending to one leaves the other as it is."""
         ...
 
-    def state(self) -> Float32:
+    def state(self) -> Array:
         """A copy of the keys and values of the positions held, in the engine's own layout.
 
-        EngineError where the engine has no layout that could be checked when it is read again.
+        EngineError where an engine has no layout that it could check when it is read again.
         """
         ...
 
