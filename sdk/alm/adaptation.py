@@ -85,7 +85,8 @@ class Adapter:
         surest = heard[_surest(probabilities(heard, said, self.vector, scale), self.settings.kept)]
         for _ in range(self.settings.steps):
             self.vector = descend(surest, said, self.vector, scale, self.settings.rate)
-        return probabilities(heard[:1], said, self.vector, scale)[0].astype(np.float32)
+        first: Float32 = probabilities(heard[:1], said, self.vector, scale)[0].astype(np.float32)
+        return first
 
 
 def probabilities(views: Float64, texts: Float64, vector: Float64, scale: float) -> Float64:

@@ -71,6 +71,26 @@ def clap(recipe: Recipe, data: Data, output: Output, as_json: AsJson = False) ->
     print(f"weights: {output / 'weights'}; log: {output / 'log.jsonl'}")
 
 
+@app.command()
+def captioner(recipe: Recipe, data: Data, output: Output, as_json: AsJson = False) -> None:
+    """Train a captioner from captions alone, caption held-out clips and write its weights to OUTPUT/weights.
+
+    A run that was stopped goes on where it stopped when it is started again with the same arguments.
+    """
+    _require_torch()
+    from alm_train.captioner.pipeline import run_captioner
+    from alm_train.captioner.recipe import read_captioner_recipe
+
+    results = run_captioner(read_captioner_recipe(recipe), data, output, Bars())
+    if as_json:
+        print(results.to_json(), end="")
+        return
+    for label, caption in results.examples:
+        print(f"{label}: {caption}")
+    named, chance = results.named, results.named_by_chance
+    print(f"named: {named.right} of {named.total}; by chance: {chance.right}; weights: {output / 'weights'}")
+
+
 def _require_torch() -> None:
     try:
         import torch  # noqa: F401

@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 
+from alm.adaptation import Adapter
 from alm.audio import Source, WindowPolicy
 from alm.clip_cache import CACHE_BYTES
 from alm.engines.base import Float32, Int64
@@ -104,19 +105,42 @@ class Clap(SoundSpace):
         template: str | None = None,
         window: WindowPolicy = "all",
         compat: bool = False,
+        adapt: Adapter | None = None,
     ) -> Classification:
         """Which of `labels` fit a recording; left out, those that were stored when the package was exported.
 
         `template` (left out, the package's) says what text a label becomes: "this is a sound of {}". A recording longer
         than a window is judged by the mean of its windows, and each window by itself. Audio arguments and errors as for
         `hear`; AlmError for fewer than two labels or a template without `{}`.
+
+        `adapt` fits the labels' texts to each window by the entropy over changed views of it, which costs an encoder
+        pass per view; the recording is then judged by the mean of its windows' probabilities.
         """
         names, vectors = self._labelled(labels, template)
+        if adapt is not None:
+            return self._adapted(source, names, vectors, adapt, window, compat)
         heard = self.hear(source, window=window, compat=compat)
         scale = np.float32(self.space.scale)
         whole = softmax((heard.mean @ vectors.T) * scale)
         windows = softmax((heard.vectors @ vectors.T) * scale)
         return Classification(_ranked(names, whole), heard.spans, tuple(_ranked(names, row) for row in windows))
+
+    def _adapted(
+        self,
+        source: Source,
+        names: Sequence[str],
+        vectors: Float32,
+        adapter: Adapter,
+        window: WindowPolicy,
+        compat: bool,
+    ) -> Classification:
+        rows, spans = [], []
+        for heard in self._windows(source, window, compat):
+            views = np.stack([self._vector(samples) for samples in adapter.views(heard.samples)])
+            rows.append(adapter.classify(views, vectors, self.space.scale))
+            spans.append((heard.start_s, heard.end_s))
+        whole: Float32 = np.mean(rows, axis=0)
+        return Classification(_ranked(names, whole), tuple(spans), tuple(_ranked(names, row) for row in rows))
 
     def _labelled(self, labels: Sequence[str] | None, template: str | None) -> tuple[Sequence[str], Float32]:
         if labels is None:

@@ -33,16 +33,29 @@ def caption_groups(data: Path, split: str) -> list[Group]:
     """
     clips: dict[str, list[str]] = {}
     for style in STYLES:
-        file = data / STYLED / style / f"audiocaps_style_{split}.csv"
-        for row in read_table(file, ("audiocap_id", "style_caption")):
-            clips.setdefault(f"audiocaps:{row['audiocap_id']}", []).append(row["style_caption"])
-        file = data / STYLED / style / f"clotho_captions_style_{CLOTHO[split]}.csv"
-        for row in read_table(file, ("file_name", *CLOTHO_COLUMNS)):
-            clips.setdefault(f"clotho:{row['file_name']}", []).extend(row[c] for c in CLOTHO_COLUMNS)
+        for clip, texts in _styled(data, style, split).items():
+            clips.setdefault(clip, []).extend(texts)
     file = data / ENTAILED / f"clotho_entailment_{CLOTHO[split]}.csv"
     for row in read_table(file, ("Audio file", "Entailment")):
         clips.setdefault(f"clotho:{row['Audio file']}", []).append(row["Entailment"])
     return [group for texts in clips.values() if len(group := _plain(texts)) > 1]
+
+
+def styled_captions(data: Path, style: str, split: str) -> list[str]:
+    """Every caption of one of `STYLES`, `split` train or val, in lower case. Raises DataError as `caption_groups`."""
+    return [text for texts in _styled(data, style, split).values() for text in texts]
+
+
+def _styled(data: Path, style: str, split: str) -> dict[str, list[str]]:
+    """Captions of one style by clip."""
+    clips: dict[str, list[str]] = {}
+    file = data / STYLED / style / f"audiocaps_style_{split}.csv"
+    for row in read_table(file, ("audiocap_id", "style_caption")):
+        clips.setdefault(f"audiocaps:{row['audiocap_id']}", []).append(row["style_caption"])
+    file = data / STYLED / style / f"clotho_captions_style_{CLOTHO[split]}.csv"
+    for row in read_table(file, ("file_name", *CLOTHO_COLUMNS)):
+        clips.setdefault(f"clotho:{row['file_name']}", []).extend(row[c] for c in CLOTHO_COLUMNS)
+    return {clip: list(_plain(texts)) for clip, texts in clips.items()}
 
 
 def ontology_groups(data: Path) -> list[Group]:

@@ -25,7 +25,7 @@ REMOVED_SHARE = 0.5
 """Of those, how many have the words removed from the other caption."""
 ONTOLOGY_SHARE = 0.12
 """Of all pairs, how many come from the ontology."""
-COMMON = 0.03
+COMMON = 0.15
 """A word in more than this share of the captions says nothing about a sound."""
 RARE = 4
 """A word in fewer captions than this is not asked about."""

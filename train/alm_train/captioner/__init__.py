@@ -1,0 +1,1 @@
+"""A captioner that learns from captions alone: no recording is heard while it trains."""

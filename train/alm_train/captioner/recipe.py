@@ -1,0 +1,89 @@
+"""The recipe of a captioner: a YAML file, checked in full before anything is computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from alm_train.loop import Schedule
+from alm_train.models.clap import ClapConfig
+from alm_train.models.clapcap import ClapCapConfig
+from alm_train.models.gpt2 import GPT2Config
+from alm_train.recipe import Section, read_section
+
+
+class WriterSection(Section):
+    """Shape of the mapper and the language model; see `ClapCapConfig` and `GPT2Config`."""
+
+    width: int = Field(gt=0)
+    layers: int = Field(gt=0)
+    heads: int = Field(gt=0)
+    max_positions: int = Field(gt=0)
+    dropout: float = Field(ge=0, lt=1)
+    prefix_tokens: int = Field(gt=0)
+    mapper_layers: int = Field(gt=0)
+    mapper_heads: int = Field(gt=0)
+
+
+class BridgeSection(Section):
+    """What a text embedding goes through in training, so that an audio embedding can take its place afterwards."""
+
+    noise: float = Field(ge=0)
+    """Standard deviation of Gaussian noise in each dimension of the unit embedding (arXiv 2309.07372 uses 0.015 in
+    1024 dimensions); the mapper normalises the sum again."""
+
+
+class WritingSection(Section):
+    """The only stage."""
+
+    steps: int = Field(gt=0)
+    batch: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    warmup_steps: int = Field(ge=0)
+    weight_decay: float = Field(ge=0)
+    average: float = Field(ge=0, lt=1)
+    gradient_clip: float = Field(gt=0)
+    validate_steps: int = Field(gt=0)
+
+    def schedule(self, seed: int, checkpoint_seconds: float) -> Schedule:
+        """As the loop takes it."""
+        return Schedule(seed=seed, checkpoint_seconds=checkpoint_seconds, **self.model_dump(exclude={"batch"}))
+
+
+class CaptionerRecipe(Section):
+    """A whole run."""
+
+    name: str
+    seed: int
+    threads: int = Field(gt=0)
+    checkpoint_seconds: float = Field(gt=0)
+    clap: str
+    """Weights of the CLAP whose towers are used, as `load_weights` takes them."""
+    style: Literal["humorous", "uplifting"]
+    """Whose captions are learned."""
+    caption_tokens: int = Field(gt=4)
+    """Longest caption, its end included; a longer one is cut."""
+    bridge: BridgeSection
+    writer: WriterSection
+    writing: WritingSection
+
+    def captioner(self, clap: ClapConfig, stop_id: int) -> ClapCapConfig:
+        """The model of this recipe beside a CLAP, whose tokenizer it shares."""
+        shape = self.writer.model_dump(exclude={"prefix_tokens", "mapper_layers", "mapper_heads"})
+        return ClapCapConfig(
+            encoder=clap.encoder,
+            decoder=GPT2Config(vocabulary=clap.text.vocabulary, **shape),
+            embedding=clap.embedding,
+            prefix_tokens=self.writer.prefix_tokens,
+            mapper_layers=self.writer.mapper_layers,
+            mapper_heads=self.writer.mapper_heads,
+            pad_id=clap.pad_id,
+            stop_id=stop_id,
+        )
+
+
+def read_captioner_recipe(path: Path) -> CaptionerRecipe:
+    """Read and check a recipe; RecipeError names every entry that is wrong."""
+    return read_section(path, CaptionerRecipe)
