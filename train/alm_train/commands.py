@@ -91,6 +91,24 @@ def captioner(recipe: Recipe, data: Data, output: Output, as_json: AsJson = Fals
     print(f"named: {named.right} of {named.total}; by chance: {chance.right}; weights: {output / 'weights'}")
 
 
+@app.command()
+def adaptation(
+    data: Data,
+    weights: Annotated[str, typer.Option(help="CLAP weights, as `alm-export clap` takes them.")] = "reference",
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of clips and views.")] = 5,
+    clips: Annotated[int, typer.Option(min=1, help="Clips of each corpus and seed.")] = 100,
+    views: Annotated[int, typer.Option(min=1, help="Changed views of each clip.")] = 16,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what test-time adaptation changes on urban sounds and emotional voices."""
+    _require_torch()
+    from alm_train.adaptation_report import as_json as plain
+    from alm_train.adaptation_report import as_markdown, measure_adaptation
+
+    changes = measure_adaptation(weights, data, seeds, clips, views, Bars())
+    print(plain(changes) if as_json else as_markdown(changes))
+
+
 def _require_torch() -> None:
     try:
         import torch  # noqa: F401
