@@ -1,0 +1,1 @@
+"""Quality: what packages answer to benchmark questions, scored with intervals and side by side."""

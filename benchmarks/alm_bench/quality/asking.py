@@ -1,0 +1,178 @@
+"""What a model is asked about one clip, and what it said: plain records that travel between processes.
+
+A piece of work is everything about one clip (or pair), so that it is read and encoded once.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import alm
+from alm.models import Model
+from alm.session import Clip
+
+CAPTION_TOKENS = 32
+"""Most tokens of a caption that is put before a hypothesis: both have to fit into the prompt."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One thing to ask."""
+
+    id: str
+    """Names the answer."""
+    kind: str
+    """Key of `KINDS`."""
+    text: str = ""
+    """What is asked, or the text to embed."""
+    options: tuple[str, ...] = ()
+    """What to choose from."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """All questions about one clip."""
+
+    sources: tuple[str, ...]
+    """One recording, or two to compare."""
+    questions: tuple[Question, ...]
+    """What is asked about it."""
+
+    def key(self, package: str) -> str:
+        """Names this work on the package with this hash; other questions or another file make another name."""
+        sizes = [Path(source).stat().st_size for source in self.sources]
+        text = json.dumps([package, sizes, asdict(self)])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of one piece of work."""
+
+    work: Work
+    """What was asked."""
+    said: dict[str, Any] = field(default_factory=dict)
+    """Answers by question."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Why there is no answer, by question."""
+
+    @classmethod
+    def nothing(cls, work: Work, reason: str) -> Done:
+        """Nothing was answered."""
+        return cls(work, {}, {question.id: reason for question in work.questions})
+
+
+def answer(package: str, threads: int, work: Work) -> Done:
+    """Answer all questions about a clip. A clip or question that cannot be used is an answer of its own.
+
+    Raises what loading the package raises: that is no clip's fault, and ends the run.
+    """
+    model = _loaded(package, threads)
+    said: dict[str, Any] = {}
+    failed: dict[str, str] = {}
+    try:
+        heard = Heard(model, work.sources)
+    except Exception as error:
+        return Done.nothing(work, _reason(error))
+    with heard:
+        for question in work.questions:
+            try:
+                said[question.id] = KINDS[question.kind](heard, question)
+            except Exception as error:
+                failed[question.id] = _reason(error)
+    return Done(work, said, failed)
+
+
+class Heard:
+    """A clip in whatever form the model keeps it: a session to ask, or an embedding."""
+
+    def __init__(self, model: Model, sources: tuple[str, ...]) -> None:
+        self.model: Any = model
+        self.clip: Clip | None = None
+        self.embedding: NDArray[np.float32] | None = None
+        self._caption: str | None = None
+        if "ask" in model.capabilities:
+            self.clip = self.model.listen(*sources, window="first")
+        else:
+            self.embedding = self.model.embed_audio([sources[0]])[0]
+
+    def __enter__(self) -> Heard:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self.clip is not None:
+            self.clip.close()
+
+    @property
+    def session(self) -> Clip:
+        """The session; `tasks` gives these questions to no model without one."""
+        assert self.clip is not None
+        return self.clip
+
+    @property
+    def caption(self) -> str:
+        """What the model itself calls the clip, generated once."""
+        if self._caption is None:
+            self._caption = self.session.ask("caption the audio.", max_tokens=CAPTION_TOKENS).text.strip()
+        return self._caption
+
+
+def _ask(heard: Heard, question: Question) -> str:
+    return heard.session.ask(question.text).text.strip()
+
+
+def _choose(heard: Heard, question: Question) -> list[float]:
+    return list(heard.session.choose(question.text, question.options).probabilities)
+
+
+def _choose_after_caption(heard: Heard, question: Question) -> list[float]:
+    text = f"{heard.caption.rstrip('.')}. {question.text}"
+    return list(heard.session.choose(text, question.options).probabilities)
+
+
+def _embed_audio(heard: Heard, question: Question) -> str:
+    assert heard.embedding is not None
+    return packed(heard.embedding)
+
+
+def _embed_text(heard: Heard, question: Question) -> str:
+    return packed(heard.model.embed_text([question.text])[0])
+
+
+KINDS: dict[str, Callable[[Heard, Question], Any]] = {
+    "ask": _ask,
+    "choose": _choose,
+    "choose_after_caption": _choose_after_caption,
+    "embed_audio": _embed_audio,
+    "embed_text": _embed_text,
+}
+
+
+def packed(vector: NDArray[np.float32]) -> str:
+    """A vector as text, for the journal."""
+    return base64.b64encode(np.ascontiguousarray(vector, "<f4").tobytes()).decode("ascii")
+
+
+def unpacked(text: str) -> NDArray[np.float32]:
+    """Inverse of `packed`: (D,)."""
+    return np.frombuffer(base64.b64decode(text), "<f4")
+
+
+@lru_cache(maxsize=1)
+def _loaded(package: str, threads: int) -> Model:
+    # No clip comes twice, so nothing of what was heard is kept: memory stays as it is after the first clip.
+    return alm.load(package, threads=threads, cache_bytes=0)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, alm.AlmError) else f"{type(error).__name__}: {error}"
