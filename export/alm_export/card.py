@@ -21,6 +21,9 @@ PURPOSE = {
     "v0": "The official checkpoint.",
     "v0_s": "The official checkpoint that was trained on more audio.",
     "2023": "The official checkpoint of 2023.",
+    "clapcap": "The official checkpoint of 2023.",
+    "adiff_base": "The official checkpoint.",
+    "adiff_base_wavcaps": "The official checkpoint that was also trained on WavCaps.",
     "path": "Weights given by a path.",
 }
 

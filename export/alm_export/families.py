@@ -14,6 +14,8 @@ FAMILIES = {
     "mellow": "alm_export.mellow:MellowExporter",
     "clap": "alm_export.clap:ClapExporter",
     "pam": "alm_export.pam:PamExporter",
+    "clapcap": "alm_export.clapcap:ClapCapExporter",
+    "adiff": "alm_export.adiff:AdiffExporter",
 }
 """Name in the command to the module and class that export it."""
 

@@ -6,12 +6,16 @@ prefix. Nothing of it can be kept from one question to the next but the embeddin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from alm.engines.base import Array, Float32, Graph, KVCache
-from alm.package import MapperInfo
+import numpy as np
+
+from alm.engines.base import Array, Engine, Float32, Graph, KVCache
+from alm.package import MapperInfo, Package, section
 from alm.prefix import HeardWindow, Reader, expanded
-from alm.turns import Question, TurnCache
+from alm.prompt import PromptTokenizer
+from alm.turns import Question, TurnCache, Turns
 
 
 @dataclass(frozen=True)
@@ -41,3 +45,22 @@ class MappedReader(Reader):
             inputs["prompt"] = prompt
         made: Float32 = self.mapper.run(["prefix"], **inputs)["prefix"][0]
         return made
+
+
+def load_mapped_reader(package: Package, engines: Mapping[str, Engine], turns: Turns) -> MappedReader:
+    """The language side of a package with a mapper, from the engines of its components."""
+    manifest = package.manifest
+    info, generation = section(manifest.mapper, "mapper"), section(manifest.generation, "generation")
+    shape = section(manifest.decoder, "decoder")
+    tokenizer = PromptTokenizer(package.read("tokenizer.json"), manifest.prompt, shape.vocabulary, info.suffix)
+    return MappedReader(
+        decoder=engines["decoder"].load_decoder(package),
+        tokenizer=tokenizer,
+        separator=np.empty((0, shape.width), np.float32),  # the mapper brings its own
+        defaults=generation,
+        room=generation.max_positions - info.tokens,
+        package=package,
+        turns=turns,
+        mapper=engines["mapper"].load_graph(package, "mapper"),
+        info=info,
+    )

@@ -31,6 +31,7 @@ from alm.package.atomic import atomic_write
 from alm_train.checkpoints.hub import Interrupted, Reply, request
 
 HUB = "https://huggingface.co"
+ZENODO = "https://zenodo.org"
 ATTEMPTS = 3
 """Failed connections in a row, without a byte received, before giving up."""
 PAUSE = 1.0
@@ -42,10 +43,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file on the hub."""
+    """A file on a hub."""
 
     path: str
     """Where it lies below the hub's address, and below the cache folder."""
+    hub: str = HUB
+    """The hub's address."""
     size: int | None = None
     """Bytes, where known beforehand."""
     sha256: str | None = None
@@ -54,17 +57,21 @@ class RemoteFile:
     @property
     def url(self) -> str:
         """Address, below the hub or below the mirror that the environment variable ALM_HUB names."""
-        return f"{(os.environ.get('ALM_HUB') or HUB).rstrip('/')}/{self.path}"
+        return f"{(os.environ.get('ALM_HUB') or self.hub).rstrip('/')}/{self.path}"
 
 
 _MELLOW = "soham97/mellow/resolve/83672db0dae28764e283210d5bb732621e903d8a"
+_ADIFF = "records/14706090/files"
 OFFICIAL: dict[str, RemoteFile] = {
     "v0": RemoteFile(f"{_MELLOW}/v0.ckpt"),
     "v0_s": RemoteFile(f"{_MELLOW}/v0_s.ckpt"),
     "2023": RemoteFile("microsoft/msclap/resolve/main/CLAP_weights_2023.pth"),
+    "clapcap": RemoteFile("microsoft/msclap/resolve/main/clapcap_weights_2023.pth"),
+    "adiff_base": RemoteFile(f"{_ADIFF}/adiff_base.ckpt", hub=ZENODO),
+    "adiff_base_wavcaps": RemoteFile(f"{_ADIFF}/adiff_base_wavcaps.ckpt", hub=ZENODO),
 }
-"""The authors' checkpoints by the name given to `--weights`: Mellow's at a fixed revision, CLAP's at the newest, because
-no revision of it could be looked up when this was written."""
+"""The authors' checkpoints by the name given to `--weights`: Mellow's and ADIFF's at a fixed revision, those of CLAP at
+the newest, because no revision of them could be looked up when this was written."""
 
 
 def cache_folder() -> Path:

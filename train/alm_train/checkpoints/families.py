@@ -9,7 +9,9 @@ from typing import Any, Protocol, Self
 from torch import nn
 
 from alm.errors import CheckpointError
+from alm_train.models.adiff import Adiff, AdiffConfig
 from alm_train.models.clap import Clap, ClapConfig
+from alm_train.models.clapcap import ClapCap, ClapCapConfig
 from alm_train.models.mellow import Mellow, MellowConfig
 
 
@@ -71,6 +73,24 @@ FAMILIES = {
             official=("2023",),
             licence="not stated by the authors: read the model card of microsoft/msclap before passing them on",
             attribution="CLAP by Elizalde, Deshmukh and Wang (arXiv 2309.05767), github.com/microsoft/CLAP",
+        ),
+        Family(
+            name="clapcap",
+            config=ClapCapConfig,
+            module=ClapCap,
+            tokenizer="gpt2.json",
+            official=("clapcap",),
+            licence="not stated by the authors: read the model card of microsoft/msclap before passing them on",
+            attribution="ClapCap by Elizalde, Deshmukh and Wang (arXiv 2309.05767), github.com/microsoft/CLAP",
+        ),
+        Family(
+            name="adiff",
+            config=AdiffConfig,
+            module=Adiff,
+            tokenizer="gpt2.json",
+            official=("adiff_base", "adiff_base_wavcaps"),
+            licence="not stated by the authors: read record 14706090 on zenodo.org before passing them on",
+            attribution="ADIFF by Deshmukh, Han, Singh and Raj (arXiv 2502.04476), github.com/soham97/ADIFF",
         ),
     )
 }

@@ -131,11 +131,16 @@ def _official(family: Family, path: Path, source: str) -> Weights:
         model=model.eval(),
         tokenizer=_official_tokenizer(family, config),
         source=source,
-        name=f"{family.name}-{source.replace('_', '-')}" if named else path.stem,
+        name=_official_name(family, source) if named else path.stem,
         sha256=checkpoint.sha256,
         licence=family.licence if named else "not stated: the licence of the file you gave",
         attribution=family.attribution,
     )
+
+
+def _official_name(family: Family, source: str) -> str:
+    name = source.replace("_", "-")
+    return name if name.startswith(family.name) else f"{family.name}-{name}"
 
 
 def _random(family: Family, seed: int = 0) -> Weights:
