@@ -11,7 +11,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-PACKAGES = ("alm-edge", "numpy", "soundfile", "soxr", "tokenizers", "onnxruntime")
+from alm.engines.processor import features
+
+PACKAGES = ("alm-edge", "numpy", "soundfile", "soxr", "tokenizers")
 
 # CPU features that the int8 and int4 kernels look for, by machine: what /proc/cpuinfo calls it -> what we do.
 FEATURES: dict[str, dict[str, str]] = {
@@ -92,13 +94,7 @@ def _features(machine: str, cpuinfo: str) -> Finding:
         return Finding("cpu features", f"unknown machine {machine}", f"packages are exported for {known}")
     if not cpuinfo:
         return Finding("cpu features", "/proc/cpuinfo is not readable here")
-    lines = [
-        line.split(":", 1)[1]
-        for line in cpuinfo.splitlines()
-        if ":" in line and line.lower().startswith(("flags", "features"))
-    ]
-    # On a big.LITTLE chip a kernel may run on any core, so a feature counts when all cores have it.
-    common = set.intersection(*(set(line.split()) for line in lines)) if lines else set()
+    common = features(cpuinfo)
     found = [ours for theirs, ours in wanted.items() if theirs in common]
     advice = ""
     if "dotprod" in wanted.values() and "dotprod" not in found:
@@ -125,23 +121,29 @@ def _engines() -> list[Finding]:
 
 def _engine(name: str) -> Finding:
     from alm.engines import EXTRAS
+    from alm.engines.versions import LIBRARIES
 
-    # In a process of its own: a wheel built for a newer processor dies of an illegal instruction on import.
+    libraries = LIBRARIES.get(name, ())
+    versions = ", ".join(
+        f"{library.name} {library.installed or 'not installed'} (tested {library.tested}, takes {library.range})"
+        for library in libraries
+    )
+    # In a process of its own: whatever a library does when it is loaded, the other findings are still told.
     program = f"from alm.engines import load_engine; load_engine({name!r}, None)"
     try:
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=240)
     except (OSError, subprocess.TimeoutExpired) as error:
         return Finding(f"engine {name}", f"cannot be tried: {error}", "close other programs and try again")
+    again = f"pip install --force-reinstall --no-cache-dir {libraries[0].name if libraries else name}"
     if done.returncode < 0:
-        advice = f"its wheel does not fit this processor: install another version of {name}"
-        return Finding(f"engine {name}", f"dies with signal {-done.returncode}", advice)
+        return Finding(f"engine {name}", f"dies with signal {-done.returncode}; {versions}", again)
     if done.returncode > 0:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         if name in EXTRAS and "DependencyError" in lines[-1]:
             # Few packages need it, so its absence is a fact and no fault.
             return Finding(f"engine {name}", f"not installed; a package that needs it: pip install '{EXTRAS[name]}'")
-        return Finding(f"engine {name}", lines[-1], f"pip install --force-reinstall {name}")
-    return Finding(f"engine {name}", "usable")
+        return Finding(f"engine {name}", lines[-1], again)
+    return Finding(f"engine {name}", f"usable; {versions}")
 
 
 def _microphones() -> Finding:

@@ -212,7 +212,7 @@ def test_newer_schema_tells_to_update(valid: bytes, target: Path) -> None:
         manifest["schema"] = 3
         manifest["something new"] = 1
 
-    refuse(target, edited(valid, from_the_future), "found 2, this version reads 1.*pip install --upgrade")
+    refuse(target, edited(valid, from_the_future), "found 3, this version reads up to 2.*pip install --upgrade")
 
 
 def edit(path: str, value: Any) -> Callable[[dict[str, Any]], None]:

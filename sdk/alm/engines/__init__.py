@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from types import ModuleType
 
 from alm.engines.base import Decoder, Engine, Graph, KVCache
 from alm.engines.options import NoOptions, read_options, share_options
+from alm.engines.processor import check_processor
+from alm.engines.versions import check_versions
 from alm.errors import DependencyError, EngineError
 
 __all__ = ["ENGINES", "EXTRAS", "Decoder", "Engine", "Graph", "KVCache", "load_engine", "load_engines"]
@@ -22,7 +25,8 @@ EXTRAS = {"llama.cpp": "alm-edge[gguf]"}
 def load_engine(name: str, threads: int | None = None, options: Mapping[str, object] | None = None) -> Engine:
     """An engine that computes with `threads` threads (default: one per usable core); `options` are its own.
 
-    EngineError for an unknown name or option, DependencyError when the engine's library is not installed.
+    EngineError for an unknown name or option, for a library in a version outside the matrix and for one that this
+    processor cannot run; DependencyError when the library is not installed.
     """
     module = _module(name)
     chosen: object = read_options(_options(module), name, options or {})
@@ -47,6 +51,9 @@ def _options(module: ModuleType) -> type:
 def _module(name: str) -> ModuleType:
     if name not in ENGINES:
         raise EngineError(f"unknown engine {name!r}; this version has: {', '.join(ENGINES)}")
+    if ENGINES[name] not in sys.modules:
+        check_versions(name)
+        check_processor(name)
     try:
         return import_module(ENGINES[name])
     except ImportError as error:
