@@ -36,8 +36,8 @@ from alm.errors import AlmError, AudioError
 from alm.listening.blocks import BLOCK_SECONDS, Block
 from alm.listening.events import Event
 from alm.listening.gate import GateSettings
-from alm.memory import return_large_blocks
 from alm.listening.windows import Windower
+from alm.memory import return_large_blocks
 from alm.models.mellow import Mellow
 from alm_bench.machine import machine
 

@@ -1,0 +1,24 @@
+"""The `alm-bench` command. Exit status: 0 done, 1 the work failed (one line on stderr says why), 2 wrong usage."""
+
+from __future__ import annotations
+
+import typer
+
+from alm.commands.ending import run as run_app
+from alm_bench.commands import comparing, reporting, running
+
+app = typer.Typer(
+    name="alm-bench",
+    help="Measure packages: speed, memory, energy and quality.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(running.run)
+app.command("compare")(comparing.compare)
+app.command("report")(reporting.report)
+
+
+def main() -> None:
+    """Entry point."""
+    run_app(app, "alm-bench")

@@ -1,0 +1,19 @@
+"""This machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from alm_bench.devices.device import Device
+from alm_bench.measuring import Plan, measure
+from alm_bench.results import Result
+
+
+class Local(Device):
+    """This machine."""
+
+    def __init__(self, which: str = "") -> None: ...
+
+    def measure(self, packages: Sequence[Path], plan: Plan, report: Callable[[str], None]) -> Result:
+        return measure(packages, plan, report)

@@ -1,0 +1,84 @@
+"""What follows from readings: medians with their spread, rates, and shares of what the machine can give."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from alm_bench.noise import spread
+from alm_bench.results import Result, Roofline, Run, Side
+
+
+@dataclass(frozen=True)
+class Middle:
+    """Several readings of one thing."""
+
+    median: float
+    """The middle one."""
+    spread: float
+    """From the lower to the upper quartile, as a share of the median."""
+    n: int
+    """How many."""
+
+
+def middle(readings: Sequence[float]) -> Middle:
+    """Median and spread of at least one reading."""
+    return Middle(statistics.median(readings), spread(readings), len(readings))
+
+
+def rate(run: Run) -> float | None:
+    """Tokens per second, or per million instructions, while an answer is decoded; None without decoding."""
+    if "decode" not in run.stages or not run.steps:
+        return None
+    return run.steps / statistics.median(run.stages["decode"]) * (1e6 if run.unit == "instructions" else 1)
+
+
+def decode_share(result: Result, side: Side, run: Run) -> float | None:
+    """Share of the memory bandwidth that decoding uses, if every step reads the weights and the cache once."""
+    limit, speed = _limit(result, run), rate(run)
+    if limit is None or side.work is None or speed is None or run.unit != "s":
+        return None
+    return side.work.step_bytes * speed / 1e9 / limit.read_gbs
+
+
+def prefill_share(result: Result, side: Side, run: Run) -> float | None:
+    """Share of the float32 matrix rate that the question's prefill reaches; 8-bit products may pass 1."""
+    limit = _limit(result, run)
+    if limit is None or side.work is None or side.work.prefill_flop is None or "prefill" not in run.stages:
+        return None
+    return side.work.prefill_flop / statistics.median(run.stages["prefill"]) / 1e9 / limit.gemm_gflops
+
+
+def peak_mb(side: Side, threads: int) -> float | None:
+    """Peak memory above Python with numpy; None where it was not measured."""
+    for memory in side.memory:
+        if memory.threads == threads:
+            return memory.highest_mb - memory.interpreter.total_mb
+    return None
+
+
+def quantity(value: float, unit: str = "s") -> str:
+    """A number people can read: 1.23 s, 45 ms, 1,234 million instructions."""
+    if unit == "instructions":
+        return f"{value / 1e6:,.1f} M instructions"
+    if value < 0.1:
+        return f"{1000 * value:.1f} ms"
+    return f"{value:.2f} s"
+
+
+def reading(run: Run, stage: str) -> str:
+    """A stage of a run as a table shows it: median, and spread where there are several readings."""
+    if stage not in run.stages:
+        return ""
+    found = middle(run.stages[stage])
+    return quantity(found.median, run.unit) + (f" ±{found.spread / 2:.0%}" if found.n > 1 else "")
+
+
+def percent(share: float | None) -> str:
+    """A share as a table shows it."""
+    return "" if share is None else f"{share:.0%}"
+
+
+def _limit(result: Result, run: Run) -> Roofline | None:
+    return next((limit for limit in result.roofline if limit.threads == run.threads), None)

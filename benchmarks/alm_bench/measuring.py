@@ -1,0 +1,179 @@
+"""Measure packages on this machine: in turn, each reading in a process of its own, with the noise around it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from alm.package.schema import decode
+from alm_bench import noise
+from alm_bench.energy import measure_energy
+from alm_bench.environment import conditions, environment
+from alm_bench.package_facts import examine
+from alm_bench.page_cache import drop
+from alm_bench.results import BenchError, Energy, Memory, PackageFacts, Result, Roofline, Run, Side, Streaming
+
+Cache = Literal["warm", "cold"]
+Report = Callable[[str], None]
+"""Told what is being measured."""
+
+TOKENS = 24
+"""Length of the answers that are measured."""
+PYTHON = os.environ.get("ALM_BENCH_PYTHON", sys.executable)
+"""What starts a process of its own; on a phone Python needs a launcher."""
+LONGEST_S = 1800
+"""No single reading takes longer, not even under emulation."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure."""
+
+    threads: tuple[int, ...] = (1,)
+    """Compute threads, swept."""
+    caches: tuple[Cache, ...] = ("warm", "cold")
+    """States of the page cache."""
+    rounds: int = 5
+    """Readings of each setting."""
+    sounds: int = 2
+    """Sounds played in real time; 0 leaves streaming out."""
+    energy: bool = True
+    """Whether to look for a meter."""
+    tokens: int = TOKENS
+    """Tokens of an answer."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One cell of the sweep."""
+
+    path: Path
+    """The package."""
+    threads: int
+    """Compute threads."""
+    cache: Cache
+    """Whether the file is in memory before."""
+
+
+def measure(paths: Sequence[Path], plan: Plan, report: Report, device: str = "local") -> Result:
+    """Measure packages in turn. BenchError and PackageError say what cannot be measured and why."""
+    examined = {path: examine(path) for path in paths}
+    before, quiet_before, others = conditions(), noise.fixed_work(), noise.Others()
+    rooflines = tuple(_roofline(threads) for threads in plan.threads)
+    settings = [Setting(path, threads, cache) for threads in plan.threads for cache in plan.caches for path in paths]
+    readings: dict[Setting, list[dict[str, Any]]] = {setting: [] for setting in settings}
+    for number in range(plan.rounds):
+        for setting in settings:
+            report(f"round {number + 1} of {plan.rounds}: {setting.path.name}, {_words(setting)}")
+            readings[setting].append(_read(setting, plan.tokens))
+    sides = []
+    names = names_of(paths)
+    for path in paths:
+        facts, work = examined[path]
+        report(f"{path.name}: memory" + (", streaming and energy" if plan.sounds else ""))
+        sides.append(
+            Side(
+                name=names[path],
+                about=about(facts),
+                runs=tuple(joined(setting, readings[setting]) for setting in settings if setting.path == path),
+                memory=tuple(_memory(path, threads, plan.tokens) for threads in plan.threads),
+                package=facts,
+                work=work,
+                streaming=_streaming(path, max(plan.threads), plan.sounds) if plan.sounds else None,
+                energy=_energy(path, max(plan.threads)) if plan.energy else None,
+            )
+        )
+    used = others.cores()
+    judged = noise.judge(quiet_before, noise.fixed_work(), used)
+    made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return Result(made, device, environment(before, conditions()), judged, rooflines, tuple(sides))
+
+
+def probe(kind: str, path: Path, threads: int, amount: int) -> dict[str, Any]:
+    """What `alm_bench.probe` prints; BenchError when it ends otherwise."""
+    arguments = [PYTHON, "-m", "alm_bench.probe", kind, str(path), str(threads), str(amount)]
+    return run_json(arguments, threads, f"measuring {path.name}")
+
+
+def run_json(arguments: Sequence[str], threads: int, what: str) -> dict[str, Any]:
+    """The JSON on the last line that a process prints; BenchError with its last words when it fails."""
+    try:
+        done = subprocess.run(
+            arguments,
+            env=os.environ | {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise BenchError(f"{what} took more than {LONGEST_S} s") from None
+    if done.returncode:
+        words = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise BenchError(f"{what} failed: {words[-1]}")
+    value: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return value
+
+
+def _read(setting: Setting, tokens: int) -> dict[str, Any]:
+    if setting.cache == "cold":
+        drop(setting.path)
+    else:
+        _warm(setting.path)
+    return probe("speed", setting.path, setting.threads, tokens)
+
+
+def _warm(path: Path) -> None:
+    with path.open("rb", buffering=0) as file:
+        while file.read(2**24):
+            pass
+
+
+def joined(setting: Setting, readings: list[dict[str, Any]]) -> Run:
+    """What several processes read of one setting."""
+    first = readings[0]
+    stages = {name: tuple(reading["stages"][name] for reading in readings) for name in first["stages"]}
+    return Run(setting.threads, setting.cache, first["unit"], first["positions"], first["steps"], stages)
+
+
+def _memory(path: Path, threads: int, tokens: int) -> Memory:
+    return _decoded(Memory, probe("memory", path, threads, tokens))
+
+
+def _streaming(path: Path, threads: int, sounds: int) -> Streaming:
+    return _decoded(Streaming, probe("streaming", path, threads, sounds))
+
+
+def _energy(path: Path, threads: int) -> Energy:
+    return measure_energy(lambda seconds: int(probe("answers", path, threads, seconds)["answers"]))
+
+
+def _roofline(threads: int) -> Roofline:
+    arguments = [PYTHON, "-m", "alm_bench.roofline", str(threads)]
+    return _decoded(Roofline, run_json(arguments, threads, "measuring this machine's limits"))
+
+
+def _decoded(kind: type, value: dict[str, Any]) -> Any:
+    # JSON has lists where dataclasses have tuples; the reader of results turns one into the other.
+    return decode(kind, value, kind.__name__)
+
+
+def names_of(paths: Sequence[Path]) -> dict[Path, str]:
+    """What tables call each file: its name, with the folder where names are the same."""
+    stems = [path.stem for path in paths]
+    return {path: path.stem if stems.count(path.stem) == 1 else f"{path.parent.name}/{path.stem}" for path in paths}
+
+
+def about(facts: PackageFacts) -> str:
+    """A package in a line."""
+    return f"{facts.model}, {facts.weights} weights, {facts.scheme} for {facts.target} on {facts.engine}"
+
+
+def _words(setting: Setting) -> str:
+    return f"{setting.threads} thread{'s' if setting.threads > 1 else ''}, {setting.cache}"

@@ -1,0 +1,102 @@
+"""What is measured: the facts of a package, and what its work costs by count."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alm.package import Manifest, Package
+from alm_bench.results import BenchError, PackageFacts, Score, Work
+
+ON_DEVICE = ("alm-edge", "numpy", "onnxruntime", "rich", "soundfile", "soxr", "tokenizers", "typer")
+"""The device install, without what these need in turn."""
+MACHINES = {"x86_64": "x86_64"}
+"""Machine that a target's packages are for; every other target is for aarch64."""
+
+
+def examine(path: Path, machine: str = platform.machine()) -> tuple[PackageFacts, Work | None]:
+    """The facts of a package. PackageError for a file that is none, BenchError for one of another `machine`."""
+    with Package.open(path) as package:
+        manifest = package.manifest
+        expected = MACHINES.get(manifest.target, "aarch64")
+        if machine != expected:
+            raise BenchError(
+                f"{path} was exported for {manifest.target} ({expected}), this machine is {machine}: its figures would "
+                "be those of neither. Export it for this machine, or name another with --device"
+            )
+        return _facts(path, manifest), _work(package) if manifest.decoder else None
+
+
+def installed_bytes() -> int:
+    """Size of the device install on disk, without its smaller dependencies."""
+    total = 0
+    for name in ON_DEVICE:
+        files = importlib.metadata.files(name) or []
+        total += sum(Path(file.locate()).stat().st_size for file in files if Path(file.locate()).is_file())
+    return total
+
+
+def _facts(path: Path, manifest: Manifest) -> PackageFacts:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return PackageFacts(
+        sha256=digest,
+        size=path.stat().st_size,
+        installed=installed_bytes(),
+        family=manifest.model.family,
+        model=manifest.model.name,
+        parameters=manifest.model.parameters,
+        weights=manifest.weights.source,
+        target=manifest.target,
+        scheme=manifest.scheme,
+        engine=manifest.engine,
+        schemes={name: component.scheme for name, component in manifest.components.items()},
+        quality=_scores(manifest.quality.get("whole", {})),
+    )
+
+
+def _scores(measured: Any) -> dict[str, Score]:
+    """The shares among what an exporter measured: any JSON, of which only what looks like a share is taken."""
+    wanted = {"share", "low", "high", "n"}
+    items = measured.items() if isinstance(measured, dict) else ()
+    return {
+        name: Score(float(item["share"]), float(item["low"]), float(item["high"]), int(item["n"]))
+        for name, item in items
+        if isinstance(item, dict)
+        and wanted <= item.keys()
+        and all(isinstance(item[key], int | float) for key in wanted)
+    }
+
+
+def _work(package: Package) -> Work:
+    manifest = package.manifest
+    shape, prompt, decoder = manifest.decoder, manifest.prompt, manifest.components["decoder"]
+    assert shape is not None and prompt is not None
+    # One step reads every weight and, in float32, the keys and values of all positions before it.
+    cache = 2 * 4 * shape.layers * shape.kv_heads * shape.head_dim * prompt.prefix_tokens
+    weights = decoder.weights or (decoder.graph,)
+    step_bytes = sum(manifest.entries[name].size for name in weights) + cache
+    if not decoder.weights:
+        return Work(step_bytes, None)
+    scheme = dict.fromkeys(decoder.weights, decoder.scheme)
+    head = manifest.components["token_embedding"]
+    scheme |= dict.fromkeys(head.weights, head.scheme)
+    body = [name for name in decoder.weights if name not in head.weights]
+    count = sum(_products(package.tensors(name), scheme[name]) for name in body)
+    return Work(step_bytes, 2.0 * count * prompt.prompt_tokens)
+
+
+def _products(tensors: dict[str, np.ndarray], scheme: str) -> int:
+    """Weights that take part in matrix products: of packed 4-bit ones two are in a byte, scales do not count."""
+    per_byte = 2 if re.match("int4", scheme) else 1
+    return sum(
+        tensor.size * (per_byte if tensor.dtype == np.uint8 else 1)
+        for name, tensor in tensors.items()
+        if tensor.ndim >= 2 and not name.endswith((".scales", ".zero_points"))
+    )

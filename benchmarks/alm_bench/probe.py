@@ -1,0 +1,101 @@
+"""One measurement of one package in a process of its own; prints one line of JSON. Needs the SDK alone.
+
+python -m alm_bench.probe speed PACKAGE THREADS TOKENS
+python -m alm_bench.probe memory PACKAGE THREADS TOKENS
+python -m alm_bench.probe streaming PACKAGE THREADS SOUNDS
+python -m alm_bench.probe answers PACKAGE THREADS SECONDS
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alm_bench.clocks import clock
+from alm_bench.residency import Sampler, highest_mb, resident, thinned
+from alm_bench.results import Memory
+
+REST_S = 0.3
+"""Pause before memory at rest is looked at."""
+
+
+def speed(package: Path, threads: int, tokens: int) -> dict[str, Any]:
+    """Every stage once, from a process that has done nothing before."""
+    import alm
+    from alm_bench.workloads import workload
+
+    now, unit = clock()
+    started = now()
+    with alm.load(package, threads=threads) as model:
+        load = now() - started
+        done = workload(model)(model, now, unit, tokens)
+    return {"unit": unit, **dataclasses.asdict(done), "stages": {"load": load, **done.stages}}
+
+
+def memory(package: Path, threads: int, tokens: int) -> dict[str, Any]:
+    """Memory of the same work, sampled on a thread: in another process than the times, which that would lengthen."""
+    interpreter = resident(time.perf_counter())
+    with Sampler() as sampler:
+        import alm
+        from alm_bench.workloads import workload
+
+        marks = {"import": sampler.look().seconds}
+        with alm.load(package, threads=threads) as model:
+            marks["load"] = sampler.look().seconds
+            begun = sampler.look().seconds
+            done = workload(model)(model, time.perf_counter, "s", tokens)
+            marks |= {"encode": begun + done.stages["encode"], "answers": sampler.look().seconds}
+            time.sleep(REST_S)
+            steady = sampler.look()
+    peak = max(sampler.samples, key=lambda sample: sample.total_mb)
+    timeline = thinned(sampler.samples)
+    return dataclasses.asdict(Memory(threads, interpreter, steady, peak, highest_mb(), marks, timeline))
+
+
+def streaming(package: Path, threads: int, sounds: int) -> dict[str, Any]:
+    """Sounds in real time through `watch`."""
+    import alm
+    from alm_bench.watch import streaming
+
+    with alm.load(package, threads=threads) as model:
+        return dataclasses.asdict(streaming(model, sounds, threads))
+
+
+def answers(package: Path, threads: int, seconds: int) -> dict[str, Any]:
+    """Listen and answer for some seconds, for a meter to look at; how many answers, and when it began and ended."""
+    import alm
+    from alm_bench.workloads import QUESTION, sound
+
+    count = 0
+    with alm.load(package, threads=threads, cache_bytes=0) as model:
+        begun = time.monotonic()
+        while time.monotonic() < begun + seconds:
+            with model.listen(sound(model, 2 * count), sound(model, 2 * count + 1)) as clip:
+                clip.ask(QUESTION)
+            count += 1
+        return {"answers": count, "begun": begun, "ended": time.monotonic()}
+
+
+KINDS: dict[str, Callable[[Path, int, int], dict[str, Any]]] = {
+    "speed": speed,
+    "memory": memory,
+    "streaming": streaming,
+    "answers": answers,
+}
+
+
+def main(kind: str, package: str, threads: str, amount: str) -> None:
+    """Measure and print."""
+    assert np.__version__  # loaded before anything is measured: memory counts from Python with numpy
+    print(json.dumps(KINDS[kind](Path(package), int(threads), int(amount))))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,112 @@
+"""What a package of each kind is asked to do, stage by stage, by the SDK's own timing.
+
+A workload is chosen by what the package can do. Sounds are noise drawn from a seed: the cost of a clip does not depend
+on what is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from alm.package import section
+from alm.session import Clip
+from alm_bench.clocks import Unit
+from alm_bench.results import BenchError
+
+if TYPE_CHECKING:
+    from alm.answers import Answer
+    from alm.models import Mellow, Model
+    from alm.streaming import AnswerStream
+
+QUESTION, NEXT_QUESTION = "explain the difference in few words.", "which clip is louder?"
+
+Sound = tuple[np.ndarray, int]
+"""Samples (n,) and their rate."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass through all stages after loading."""
+
+    stages: dict[str, float]
+    """Seconds or instructions by stage."""
+    positions: int
+    """Positions before the first generated token."""
+    steps: int
+    """Decoding steps within `decode`."""
+
+
+def ask(model: Mellow, clock: Callable[[], float], unit: Unit, tokens: int) -> Pass:
+    """Listen to two clips, ask a question and a second one, each answered with exactly `tokens` tokens."""
+    started = clock()
+    clip = model.listen(sound(model, 0), sound(model, 1))
+    heard = clock()
+    clip = _talkative(clip)
+    asked = _answered(clip.stream(QUESTION, max_tokens=tokens), clock)
+    following = _answered(clip.stream(NEXT_QUESTION, max_tokens=tokens), clock)
+    answer, other = asked.answer, following.answer
+    if unit == "s":
+        stages = {
+            "encode": answer.timing.encode,
+            "prefill": answer.timing.prefill,
+            "first_token": answer.timing.first_token,
+            "decode": other.timing.decode,
+            "next_question": other.timing.first_token,
+            "answer": answer.timing.encode + answer.timing.prefill + answer.timing.decode,
+        }
+    else:
+        stages = {
+            "encode": heard - started,
+            "first_token": asked.first - heard,
+            "decode": following.last - following.first,
+            "next_question": following.first - asked.last,
+            "answer": asked.last - started,
+        }
+    # The first token comes out of the prefill.
+    return Pass(stages, section(model.info.prompt, "prompt").prefix_tokens, len(other.tokens) - 1)
+
+
+WORKLOADS: dict[str, Callable[..., Pass]] = {"ask": ask}
+"""By capability, in order of preference."""
+
+
+def workload(model: Model) -> Callable[..., Pass]:
+    """What to do with this model; BenchError when nothing here measures what it can do."""
+    for capability, run in WORKLOADS.items():
+        if capability in model.capabilities:
+            return run
+    raise BenchError(
+        f"{model.package.path} can {', '.join(model.capabilities)}; this version measures packages that can "
+        f"{' or '.join(WORKLOADS)}"
+    )
+
+
+def sound(model: Model, seed: int) -> Sound:
+    """One clip of noise at the model's own length and rate."""
+    frontend = model.info.frontend
+    return (0.1 * np.random.default_rng(seed).standard_normal(frontend.samples)).astype(
+        np.float32
+    ), frontend.sample_rate
+
+
+def _talkative(clip: Clip) -> Clip:
+    """The same session, in which no token ends an answer: packages are compared over answers of one length."""
+    reader = clip._reader
+    return Clip(clip._open(), replace(reader, defaults=replace(reader.defaults, stop_id=-1)), clip._encode_seconds)
+
+
+@dataclass(frozen=True)
+class _Streamed:
+    first: float
+    last: float
+    answer: Answer
+
+
+def _answered(stream: AnswerStream, clock: Callable[[], float]) -> _Streamed:
+    # A model may stop at once; its first decision is then also its last.
+    marks = [clock() for _ in stream] or [clock()]
+    return _Streamed(marks[0], marks[-1], stream.answer)
