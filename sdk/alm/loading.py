@@ -13,7 +13,8 @@ from alm.session import Clip
 from alm.turns import WAITING
 
 if TYPE_CHECKING:
-    from alm.models import Mellow, Model
+    from alm.models import Model
+    from alm.models.listener import Listener
 
 M = TypeVar("M", bound="Model")
 
@@ -87,7 +88,7 @@ def load(
         raise
 
 
-def restore(path: str | Path, model: Mellow) -> Clip:
+def restore(path: str | Path, model: Listener) -> Clip:
     """The session that `Clip.save` wrote, ready for questions, without the recording and without the audio encoder.
 
     Its answers are those of the session that was saved. Raises SessionError for a file that is damaged, of another

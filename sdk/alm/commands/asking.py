@@ -100,9 +100,9 @@ def _answer(
     json: bool,
 ) -> None:
     from alm import load
-    from alm.models import Mellow
+    from alm.models.answerer import Answerer
 
-    with load(package, Mellow, engine=engine, threads=threads) as model:
+    with load(package, Answerer, engine=engine, threads=threads) as model:  # type: ignore[type-abstract]
         with hearing(recordings[0], quiet=json) as progress:
             clip = model.listen(*recordings, window=window, progress=progress)
         with clip, clip.stream(question, truncate=truncate, **options) as stream:

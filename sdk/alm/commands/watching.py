@@ -29,7 +29,10 @@ Device = Annotated[
     str | None, typer.Option(metavar="NAME", help="Listen to this microphone: a part of its name, or its number.")
 ]
 File = Annotated[str | None, typer.Option("--file", metavar="FILE", help="A sound file.", show_default=False)]
-Question = Annotated[str, typer.Option("--question", help="What to ask about every sound.")]
+Question = Annotated[
+    str | None,
+    typer.Option("--question", help="What to ask about every sound.", show_default="caption the audio."),
+]
 Rate = Annotated[
     int | None,
     typer.Option(min=1, help="Hz of raw PCM, or to open the microphone with.", show_default="16000; its own"),
@@ -46,7 +49,7 @@ def watch(
     mic: Microphone = False,
     device: Device = None,
     file: File = None,
-    question: Question = "caption the audio.",
+    question: Question = None,
     max_tokens: MaxTokens = None,
     gate: Gate = True,
     threshold: Threshold = 1.0,
@@ -68,13 +71,15 @@ def watch(
     from alm import load
     from alm.listening.gate import GateSettings
     from alm.memory import return_large_blocks
-    from alm.models import Mellow
+    from alm.models.answerer import Answerer
+    from alm.models.listener import Listener
 
     return_large_blocks()
     settings = GateSettings(threshold=threshold) if gate else None
-    with load(package, Mellow, engine=engine, threads=threads) as model:
+    with load(package, Listener, engine=engine, threads=threads) as model:  # type: ignore[type-abstract]
         sound = _source(source or file, device, rate, channels, format)
-        with model.watch(sound, question, gate=settings, max_tokens=max_tokens) as events, _listening(json):
+        asked = question or ("caption the audio." if isinstance(model, Answerer) else None)
+        with model.watch(sound, asked, gate=settings, max_tokens=max_tokens) as events, _listening(json):
             for event in events:
                 if json:
                     print_json_line(event)
