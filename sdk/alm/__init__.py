@@ -25,6 +25,7 @@ from alm.errors import (
     ParityError,
     PromptError,
     QualityError,
+    ResultsError,
     SessionError,
 )
 from alm.loading import load, restore
@@ -56,6 +57,7 @@ __all__ = [
     "Piece",
     "PromptError",
     "QualityError",
+    "ResultsError",
     "SessionError",
     "Timing",
     "WindowAnswer",

@@ -19,6 +19,10 @@ class SessionError(AlmError):
     """A saved session cannot be written, or is damaged, of an unknown schema, or made with another package."""
 
 
+class ResultsError(AlmError):
+    """A file of results, or an index of sounds, cannot be written, is damaged, or belongs to another run or package."""
+
+
 class BusyError(AlmError):
     """As many questions as the model was loaded for are waiting already; nothing was begun, so ask again later."""
 

@@ -16,9 +16,10 @@ from alm.adaptation import Adapter
 from alm.audio import Source, WindowPolicy
 from alm.clip_cache import CACHE_BYTES
 from alm.engines.base import Float32, Int64
-from alm.errors import AlmError
+from alm.errors import AlmError, ResultsError
 from alm.models.sound_space import Progress, SoundSpace, softmax, unit
 from alm.package import Package
+from alm.search_index import Match, SearchIndex
 from alm.text import TextTokenizer
 from alm.turns import WAITING
 
@@ -141,6 +142,16 @@ class Clap(SoundSpace):
             spans.append((heard.start_s, heard.end_s))
         whole: Float32 = np.mean(rows, axis=0)
         return Classification(_ranked(names, whole), tuple(spans), tuple(_ranked(names, row) for row in rows))
+
+    def search(self, index: SearchIndex, text: str, count: int = 10) -> tuple[Match, ...]:
+        """The recordings of an index that a text describes best, the nearest first. ResultsError when another package
+        made the index. `index.search(model.embed_audio([source])[0])` finds what sounds like a recording."""
+        if index.fingerprint != self.package.fingerprint:
+            raise ResultsError(
+                f"the index was made with {index.package} and not with {self.package.path}, whose vectors differ; "
+                "make it again with 'alm embed'"
+            )
+        return index.search(self.embed_text([text])[0], count)
 
     def _labelled(self, labels: Sequence[str] | None, template: str | None) -> tuple[Sequence[str], Float32]:
         if labels is None:
