@@ -75,14 +75,14 @@ def sinc_resample(samples: Samples, rate: int, new_rate: int, name: str = "the r
             f"{name}: the authors' resampler cannot go from {rate} to {new_rate} Hz in reasonable memory; "
             "convert the recording to a usual rate first, or do not ask for compat"
         )
-    bank = _kernels(old, new, width)
+    bank = sinc_kernels(old, new, width)
     padded = np.pad(samples, (width, width + old))
     steps = np.lib.stride_tricks.sliding_window_view(padded, bank.shape[1])[::old]
     filtered = [steps[at : at + PHASES] @ bank.T for at in range(0, len(steps), PHASES)]
     return np.concatenate(filtered).reshape(-1)[: -(-new * len(samples) // old)]
 
 
-def _kernels(old: int, new: int, width: int) -> NDArray[np.float32]:
+def sinc_kernels(old: int, new: int, width: int) -> NDArray[np.float32]:
     """The filter bank (new, 2 · width + old), one row per output phase."""
     cutoff = min(old, new) * ROLLOFF
     # The reference divides these integers in float32 and everything else in float64.
