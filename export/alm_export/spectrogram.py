@@ -8,6 +8,7 @@ then over b (length s) with the twiddle factors folded in. For 1024 points that 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,22 +17,56 @@ from alm_export.graph import GraphBuilder
 from alm_train.models.frontend import LogMel
 
 
+@dataclass(frozen=True)
+class FourStep:
+    """The matrices of the transform, float32, for an engine of any kind."""
+
+    window: np.ndarray
+    """(n_fft,) periodic Hann window."""
+    inner: np.ndarray
+    """(2 * first, first): real, then imaginary rows of the transform over a."""
+    outer: np.ndarray
+    """(first, 2 * second, 2 * rows): per c, from real and imaginary b to real and imaginary d."""
+    mel: np.ndarray
+    """(mels, first * rows): the filter bank for power at bin c + first * d, which lies at place c * rows + d."""
+
+    @property
+    def first(self) -> int:
+        """Length of the transform over a."""
+        return self.inner.shape[1]
+
+    @classmethod
+    def of(cls, module: LogMel) -> FourStep:
+        """The matrices for a log-mel; ExportError for an n_fft that does not split."""
+        n_fft, melw = module.config.n_fft, module.melW.numpy()
+        first = 1 << (n_fft.bit_length() // 2)
+        if n_fft % first:
+            raise ExportError(f"n_fft is {n_fft}; the spectrogram's transform needs a multiple of {first}")
+        # Bands end below the Nyquist frequency, so the last rows of the transform are never needed.
+        rows = math.ceil((1 + np.flatnonzero(melw.any(1)).max()) / first)
+        window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
+        c, a = np.arange(first)[:, None], np.arange(first)[None, :]
+        inner = np.exp(-2j * np.pi * c * a / first)
+        b, d = np.arange(n_fft // first)[None, :, None], np.arange(rows)[None, None, :]
+        outer = np.exp(-2j * np.pi * b * (np.arange(first)[:, None, None] + first * d) / n_fft)
+        real = np.concatenate((outer.real, -outer.imag), 1)
+        imaginary = np.concatenate((outer.imag, outer.real), 1)
+        mel = np.zeros((first * rows, module.config.mels), np.float32)
+        mel[: len(melw)] = melw[: first * rows]
+        return cls(
+            window.astype(np.float32),
+            np.concatenate((inner.real, inner.imag)).astype(np.float32),
+            np.concatenate((real, imaginary), 2).astype(np.float32),
+            np.ascontiguousarray(mel.reshape(rows, first, -1).transpose(2, 1, 0).reshape(-1, first * rows)),
+        )
+
+
 def log_mel(graph: GraphBuilder, waveform: str, module: LogMel) -> str:
     """`waveform` (1, samples) to (frames, mels) in dB."""
-    config = module.config
+    config, steps = module.config, FourStep.of(module)
     framed = _frames(graph, waveform, config.samples, config.n_fft, config.hop)
-    melw = module.melW.numpy()
-    first = 1 << (config.n_fft.bit_length() // 2)
-    if config.n_fft % first:
-        raise ExportError(f"n_fft is {config.n_fft}; the spectrogram's transform needs a multiple of {first}")
-    second = config.n_fft // first
-    # Bands end below the Nyquist frequency, so the last rows of the transform are never needed.
-    rows = math.ceil((1 + np.flatnonzero(melw.any(1)).max()) / first)
-    power = _power_spectrum(graph, framed, config.n_fft, first, second, rows)
-    weights = np.zeros((first * rows, config.mels), np.float32)
-    weights[: len(melw)] = melw[: first * rows]
-    by_column = weights.reshape(rows, first, -1).transpose(1, 0, 2).reshape(first * rows, -1)
-    mel = graph.op("MatMul", power, graph.constant(by_column, "mel_filter_bank"))
+    power = _power_spectrum(graph, framed, steps)
+    mel = graph.op("MatMul", power, graph.constant(np.ascontiguousarray(steps.mel.T), "mel_filter_bank"))
     floored = graph.op("Max", mel, graph.constant(1e-10))
     return graph.op("Mul", graph.op("Log", floored), graph.constant(10 / math.log(10)))
 
@@ -51,23 +86,16 @@ def _frames(graph: GraphBuilder, waveform: str, samples: int, n_fft: int, hop: i
     return graph.reshape(graph.op("Gather", blocks, index, axis=0), (-1, n_fft))
 
 
-def _power_spectrum(graph: GraphBuilder, frames: str, n_fft: int, first: int, second: int, rows: int) -> str:
+def _power_spectrum(graph: GraphBuilder, frames: str, steps: FourStep) -> str:
     """(T, n_fft) to (T, first * rows): power at bin c + first * d, stored at place c * rows + d."""
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
-    windowed = graph.op("Mul", frames, graph.constant(window.astype(np.float32), "window"))
-    c, a = np.arange(first)[:, None], np.arange(first)[None, :]
-    inner = np.exp(-2j * np.pi * c * a / first)
-    inner_parts = np.stack((inner.real, inner.imag)).reshape(2 * first, first).astype(np.float32)
+    first, rows = steps.first, steps.outer.shape[2] // 2
+    second = steps.outer.shape[1] // 2
+    windowed = graph.op("Mul", frames, graph.constant(steps.window, "window"))
     grid = graph.reshape(windowed, (-1, first, second))
-    short = graph.op("MatMul", graph.constant(inner_parts, "inner_transform"), grid)  # (T, 2 * first, second)
+    short = graph.op("MatMul", graph.constant(steps.inner, "inner_transform"), grid)  # (T, 2 * first, second)
     split = graph.transpose(graph.reshape(short, (-1, 2, first, second)), (2, 0, 1, 3))
     pairs = graph.reshape(split, (first, -1, 2 * second))  # (c, T, real and imaginary b)
-    b, d = np.arange(second)[None, :, None], np.arange(rows)[None, None, :]
-    outer = np.exp(-2j * np.pi * b * (np.arange(first)[:, None, None] + first * d) / n_fft)
-    real = np.concatenate((outer.real, -outer.imag), 1)
-    imaginary = np.concatenate((outer.imag, outer.real), 1)
-    kernel = np.concatenate((real, imaginary), 2).astype(np.float32)  # (c, 2 * second, 2 * rows)
-    spectrum = graph.op("MatMul", pairs, graph.constant(kernel, "outer_transform"))
+    spectrum = graph.op("MatMul", pairs, graph.constant(steps.outer, "outer_transform"))
     squares = graph.reshape(graph.op("Mul", spectrum, spectrum), (first, -1, 2, rows))
     power = graph.op("ReduceSum", squares, graph.constant(np.array([2], np.int64)), keepdims=0)
     return graph.reshape(graph.transpose(power, (1, 0, 2)), (-1, first * rows))
