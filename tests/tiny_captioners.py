@@ -35,6 +35,8 @@ ADIFF = AdiffConfig(
     pad_id=1,
     stop_id=STOP,
 )
+SPREADS = {"gpt.transformer.wte": 4, "gpt.transformer.wpe": 10, ".attn.c_": 3}
+"""With these, tokens follow from sound, place and what was said before, and captions do not repeat one word."""
 MODELS = {"clapcap": lambda: ClapCap(CLAPCAP), "adiff": lambda: Adiff(ADIFF)}
 
 
@@ -45,9 +47,10 @@ def tiny_captioner(family: str, seed: int = 0) -> nn.Module:
     for key, tensor in state.items():
         if tensor.is_floating_point() and "melW" not in key:
             state[key] = torch.from_numpy(draw(key, tuple(tensor.shape), seed))
-            if "wte" in key:
-                state[key] *= 10
-            elif "bn0.running_mean" in key:  # what recordings have: -40 dB give or take 20
+            for mark, factor in SPREADS.items():
+                if mark in key and key.endswith("weight"):
+                    state[key] *= factor
+            if "bn0.running_mean" in key:  # what recordings have: -40 dB give or take 20
                 state[key] -= 40
             elif "bn0.running_var" in key:
                 state[key] *= 400

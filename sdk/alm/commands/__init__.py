@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from alm.commands import asking, choosing, doctor, inspecting, verifying, watching
+from alm.commands import (
+    asking,
+    captioning,
+    choosing,
+    classifying,
+    doctor,
+    embedding,
+    inspecting,
+    scoring,
+    verifying,
+    watching,
+)
 from alm.commands.ending import run
 
 app = typer.Typer(
@@ -17,7 +28,12 @@ app = typer.Typer(
 app.command("ask")(asking.ask)
 app.command("compare")(asking.compare)
 app.command("choose")(choosing.choose)
+app.command("caption")(captioning.caption)
 app.command("watch")(watching.watch)
+app.command("classify")(classifying.classify)
+app.command("score")(scoring.score)
+app.command("embed")(embedding.embed)
+app.command("search")(embedding.search)
 app.command("inspect")(inspecting.inspect)
 app.command("verify")(verifying.verify)
 app.command("doctor")(doctor.doctor)
