@@ -80,7 +80,7 @@ def test_pairs_belong_together_and_name_no_group_twice() -> None:
     for one, two in list(zip(first, second, strict=True))[QUALITY_PAIRS + 1 :]:
         scenes = {scene_of[word] for text in (one, two) for word in text.split() if word in scene_of}
         assert len(scenes) == (0 if {"quiet", "calm"} & {*one.split(), *two.split()} else 1)
-        if scenes and not one.startswith("the ") or one.startswith("the sound of"):
+        if (scenes and not one.startswith("the ")) or one.startswith("the sound of"):
             shown += 1
             removed += not set(one.split()) & set(two.split()) & set(scene_of)
     assert shown > 5 and removed > 2

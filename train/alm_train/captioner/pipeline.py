@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from alm_train.captioner.evaluate import Captioned, caption_clips
 from alm_train.captioner.recipe import CaptionerRecipe
-from alm_train.captioner.writing import read_captions, writing_loss, writing_validation
+from alm_train.captioner.writing import Writer, read_captions, writing_loss, writing_validation
 from alm_train.checkpoints.weights import load_weights, write_weights
 from alm_train.contrastive.captions import styled_captions
 from alm_train.data.library import recorded_clips
@@ -65,17 +65,18 @@ def _write(
     torch.manual_seed(recipe.seed)
     captioner = ClapCap(recipe.captioner(clap.config, tokenizer.encode(SUFFIX).ids[0]))
     captioner.clap.load_state_dict(clap.audio_encoder.state_dict())
-    captioner.clap.requires_grad_(False)
     section = recipe.writing
     with reporter.stage("captioner") as report:
         averaged = run_stage(
             "captioner",
-            captioner,
+            Writer(captioner),
             section.schedule(recipe.seed, recipe.checkpoint_seconds),
             writing_loss(train, recipe.bridge.noise, section.batch, recipe.seed),
             writing_validation(held_out),
             output,
             report,
         )
-    assert isinstance(averaged, ClapCap)
-    return averaged
+    assert isinstance(averaged, Writer)
+    captioner.clap_project.load_state_dict(averaged.mapper.state_dict())
+    captioner.gpt.load_state_dict(averaged.gpt.state_dict())
+    return captioner.eval()

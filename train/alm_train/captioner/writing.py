@@ -43,33 +43,41 @@ def _cut(ids: Tensor, longest: int) -> Tensor:
     return ids[:, :longest].contiguous()
 
 
-def caption_loss(captioner: ClapCap, vectors: Tensor, ids: Tensor) -> Tensor:
-    """Mean cross-entropy of the caption tokens (B, T) and their end after the prefixes of `vectors` (B, embedding).
+class Writer(nn.Module):
+    """The parts of a captioner that learn: no audio tower is near them."""
 
-    The token behind the stop token, and padding, are nothing that decoding ever asks for and are left out.
-    """
-    config = captioner.config
-    with half_precision():
-        prefix = captioner.prefix_of(vectors)
-        words = captioner.gpt.embed(ids[:, :-1])
-        logits = captioner.gpt(torch.cat((prefix, words), 1))[:, config.prefix_tokens - 1 :]
-    before_stop = (ids == config.stop_id).cumsum(1) - (ids == config.stop_id).long()
-    asked = (ids != config.pad_id) & (before_stop == 0)
-    return F.cross_entropy(logits.float()[asked], ids[asked])
+    def __init__(self, captioner: ClapCap) -> None:
+        super().__init__()
+        self.config = captioner.config
+        self.mapper = captioner.clap_project
+        self.gpt = captioner.gpt
+
+    def loss(self, vectors: Tensor, ids: Tensor) -> Tensor:
+        """Mean cross-entropy of the tokens (B, T) of captions and their end, after prefixes of (B, embedding) vectors.
+
+        The token behind the stop token, and padding, are nothing that decoding ever asks for and are left out.
+        """
+        with half_precision():
+            prefix = self.mapper.from_vector(vectors)
+            words = self.gpt.embed(ids[:, :-1])
+            logits = self.gpt(torch.cat((prefix, words), 1))[:, self.config.prefix_tokens - 1 :]
+        stops = ids == self.config.stop_id
+        asked = (ids != self.config.pad_id) & (stops.cumsum(1) - stops.long() == 0)
+        return F.cross_entropy(logits.float()[asked], ids[asked])
 
 
 def writing_loss(captions: Captions, noise: float, batch: int, seed: int) -> Loss:
     """Loss over random captions, their embeddings moved by Gaussian noise."""
 
     def loss(module: nn.Module, step: int, generator: torch.Generator) -> tuple[Tensor, Metrics]:
-        assert isinstance(module, ClapCap)
+        assert isinstance(module, Writer)
         rng = np.random.default_rng([seed, step])
         chosen = torch.from_numpy(rng.choice(len(captions.ids), batch, replace=len(captions.ids) < batch))
         vectors = captions.vectors[chosen]
         moved = vectors + noise * torch.randn(vectors.shape, generator=generator)
         ids = captions.ids[chosen]
         longest = int((ids != module.config.pad_id).sum(1).max())
-        return caption_loss(module, unit(moved), ids[:, :longest]), {}
+        return module.loss(unit(moved), ids[:, :longest]), {}
 
     return loss
 
@@ -79,9 +87,9 @@ def writing_validation(captions: Captions) -> Validate:
 
     @torch.inference_mode()
     def validate(module: nn.Module) -> Metrics:
-        assert isinstance(module, ClapCap)
-        own = caption_loss(module, captions.vectors, captions.ids)
-        other = caption_loss(module, captions.vectors.roll(1, 0), captions.ids)
+        assert isinstance(module, Writer)
+        own = module.loss(captions.vectors, captions.ids)
+        other = module.loss(captions.vectors.roll(1, 0), captions.ids)
         return {"validation_loss": own.item(), "validation_other": other.item()}
 
     return validate
