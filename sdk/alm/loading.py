@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, overload
 
@@ -25,6 +26,7 @@ def load(
     *,
     engine: str | None = None,
     threads: int | None = None,
+    engine_options: Mapping[str, object] | None = None,
     verify: bool = True,
     cache_bytes: int = CACHE_BYTES,
     waiting: int = WAITING,
@@ -38,6 +40,7 @@ def load(
     *,
     engine: str | None = None,
     threads: int | None = None,
+    engine_options: Mapping[str, object] | None = None,
     verify: bool = True,
     cache_bytes: int = CACHE_BYTES,
     waiting: int = WAITING,
@@ -50,6 +53,7 @@ def load(
     *,
     engine: str | None = None,
     threads: int | None = None,
+    engine_options: Mapping[str, object] | None = None,
     verify: bool = True,
     cache_bytes: int = CACHE_BYTES,
     waiting: int = WAITING,
@@ -58,12 +62,14 @@ def load(
 
     `family`, such as `alm.models.Mellow`, insists on that class, which also tells a type checker what comes back.
     `engine` is one of those that the package was exported for; left out, it is the first of them. `threads`
-    limits the engine's threads. `verify=False` skips hashing the entries, for a file whose integrity something
-    else guards. `cache_bytes` limits what `listen` keeps of sound heard before; 0 keeps nothing. `waiting` is how
-    many questions may wait while another is answered; the next raises BusyError.
+    limits the engine's threads. `engine_options` sets what else its engines offer, by name, such as
+    {"flash_attention": False}; `Options` in each engine's module lists them. `verify=False` skips hashing the
+    entries, for a file whose integrity something else guards. `cache_bytes` limits what `listen` keeps of sound
+    heard before; 0 keeps nothing. `waiting` is how many questions may wait while another is answered; the next
+    raises BusyError.
 
     Raises PackageError for a file that is damaged, altered, or of an unknown schema or another family, and
-    EngineError when the engine cannot run it here.
+    EngineError when the engine cannot run it here or has no such option.
     """
     # Imported here so that `import alm` stays quick and needs no engine.
     from alm.models import FAMILIES
@@ -82,7 +88,9 @@ def load(
                 f"{path} is a {name} package, which can {', '.join(package.manifest.capabilities)}; "
                 f"expected {' or '.join(key for key, kind in FAMILIES.items() if issubclass(kind, family))}"
             )
-        return FAMILIES[name](package, threads=threads, cache_bytes=cache_bytes, waiting=waiting)
+        return FAMILIES[name](
+            package, threads=threads, engine_options=engine_options, cache_bytes=cache_bytes, waiting=waiting
+        )
     except BaseException:
         package.close()
         raise

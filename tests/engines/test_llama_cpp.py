@@ -86,6 +86,8 @@ def test_flash_attention_gives_nearly_the_same_logits_and_the_same_states(gguf_p
         logits = first.append(rows)
         np.testing.assert_allclose(second.append(rows), logits, rtol=0, atol=0.02)
         assert not np.array_equal(second.append(rows), first.append(rows))
+        with pytest.raises(EngineError, match=r"flash_attention of 'llama\.cpp' is 'on'; expected bool or None"):
+            alm.load(gguf_package, engine_options={"flash_attention": "on"})
         # What one saved the other can read: its layout does not depend on the option.
         np.testing.assert_allclose(flash.cache_from(first.state()).state(), first.state(), rtol=0, atol=0)
         following = exact.cache_from(second.state()).append(rows)

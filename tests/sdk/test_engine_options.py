@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+import alm
 from alm.engines import ENGINES, load_engine, load_engines
 from alm.errors import EngineError
 
@@ -70,3 +72,9 @@ def test_each_engine_of_a_package_gets_the_options_that_it_has() -> None:
     }
     with pytest.raises(EngineError, match="has the option 'brake'; plain has none; steam has pressure, whistle; wind"):
         load_engines(["wind", "steam", "plain"], 2, {"brake": 1})
+
+
+def test_a_package_is_loaded_with_them(package: Path) -> None:
+    with pytest.raises(EngineError, match="no engine of this package has the option 'pressure'; fake has none"):
+        alm.load(package, engine_options={"pressure": 1})
+    alm.load(package, engine_options={}).close()

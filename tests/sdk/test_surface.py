@@ -46,7 +46,7 @@ def test_everything_promised_is_there() -> None:
 @pytest.mark.parametrize(
     ("function", "names"),
     [
-        (alm.load, ["path", "family", "engine", "threads", "verify", "cache_bytes", "waiting"]),
+        (alm.load, ["path", "family", "engine", "threads", "engine_options", "verify", "cache_bytes", "waiting"]),
         (Mellow.listen, ["self", "a", "b", "window", "compat", "progress"]),
         (Mellow.compare, ["self", "a", "b", "question", "window", "compat", "truncate", "options"]),
         (Mellow.watch, ["self", "source", "prompt", "gate", "truncate", "options"]),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 
 from alm.clip_cache import CACHE_BYTES
 from alm.closing import Closing
-from alm.engines import Engine, load_engine
+from alm.engines import Engine, load_engines
 from alm.errors import AlmError, PackageError
 from alm.package import Manifest, Package
 from alm.self_test import SelfTest
@@ -21,6 +22,7 @@ class Model(Closing):
         package: Package,
         *,
         threads: int | None = None,
+        engine_options: Mapping[str, object] | None = None,
         cache_bytes: int = CACHE_BYTES,
         waiting: int = WAITING,
     ) -> None:
@@ -56,7 +58,9 @@ class Model(Closing):
         """How `alm verify` tests this model."""
 
 
-def load_engines(manifest: Manifest, components: tuple[str, ...], threads: int | None) -> dict[str, Engine]:
+def engines_of(
+    manifest: Manifest, components: tuple[str, ...], threads: int | None, options: Mapping[str, object] | None
+) -> dict[str, Engine]:
     """The engine of each of `components`, one object per engine; PackageError when the package lacks one."""
     missing = [name for name in components if name not in manifest.components]
     if missing:
@@ -65,5 +69,5 @@ def load_engines(manifest: Manifest, components: tuple[str, ...], threads: int |
             f"missing: {', '.join(missing)}. Export the package again"
         )
     wanted = {name: manifest.components[name].engine for name in components}
-    loaded = {name: load_engine(name, threads) for name in set(wanted.values())}
+    loaded = load_engines(wanted.values(), threads, options)
     return {name: loaded[engine] for name, engine in wanted.items()}

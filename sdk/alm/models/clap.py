@@ -6,7 +6,7 @@ by a learned factor, says how well they fit; a softmax over texts makes probabil
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -59,10 +59,13 @@ class Clap(SoundSpace):
         package: Package,
         *,
         threads: int | None = None,
+        engine_options: Mapping[str, object] | None = None,
         cache_bytes: int = CACHE_BYTES,
         waiting: int = WAITING,
     ) -> None:
-        super().__init__(package, threads=threads, cache_bytes=cache_bytes, waiting=waiting)
+        super().__init__(
+            package, threads=threads, engine_options=engine_options, cache_bytes=cache_bytes, waiting=waiting
+        )
         layout = self.space.text
         self._tokenizer = None if layout is None else TextTokenizer(package.read("tokenizer.json"), layout)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -25,7 +25,7 @@ from alm.listening.gate import GateSettings
 from alm.listening.sources import open_source
 from alm.listening.watch import WatchStream
 from alm.listening.windows import SoundWindow, Windower
-from alm.models.base import Model, load_engines
+from alm.models.base import Model, engines_of
 from alm.package import Package
 from alm.prefix import KEPT_PREFIXES, HeardWindow, KeptPrefix, Reader, Slots, expanded
 from alm.session import Clip
@@ -65,13 +65,14 @@ class Listener(Model):
         package: Package,
         *,
         threads: int | None = None,
+        engine_options: Mapping[str, object] | None = None,
         cache_bytes: int = CACHE_BYTES,
         waiting: int = WAITING,
     ) -> None:
         """Load the components of an open package; closing the model closes it. Arguments and errors as `alm.load`."""
         super().__init__(package)
         self._cache, turns = ClipCache(cache_bytes), Turns(waiting)
-        engines = load_engines(package.manifest, self.components, threads)
+        engines = engines_of(package.manifest, self.components, threads, engine_options)
         self._parts: _Parts | None = _Parts(
             encoder=engines["audio_encoder"].load_graph(package, "audio_encoder"),
             reader=self._load_reader(package, engines, turns),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,7 +12,7 @@ from alm.audio import Source, Window, WindowPolicy, compat_windows, stream_windo
 from alm.clip_cache import CACHE_BYTES, ClipCache, sound_hash
 from alm.engines.base import Array, Float32, Graph
 from alm.errors import AlmError, PackageError
-from alm.models.base import Model, load_engines
+from alm.models.base import Model, engines_of
 from alm.package import EmbeddingSpace, Package, section
 from alm.self_test import ANY, Golden, GoldenArray, SelfTest, only
 from alm.turns import WAITING
@@ -44,6 +44,7 @@ class SoundSpace(Model):
         package: Package,
         *,
         threads: int | None = None,
+        engine_options: Mapping[str, object] | None = None,
         cache_bytes: int = CACHE_BYTES,
         waiting: int = WAITING,
     ) -> None:
@@ -51,7 +52,7 @@ class SoundSpace(Model):
         super().__init__(package)
         self._cache = ClipCache(cache_bytes)
         names = ("audio_encoder", "text_encoder") if self.space.text else ("audio_encoder",)
-        engines = load_engines(package.manifest, names, threads)
+        engines = engines_of(package.manifest, names, threads, engine_options)
         self._graphs: dict[str, Graph] | None = {name: engines[name].load_graph(package, name) for name in names}
         self._stored = stored_vectors(package, self.space)
 
