@@ -14,8 +14,9 @@ from alm.package import Component
 from alm.package.safetensors import write_tensors
 from alm_export.audio_encoder import build_audio_encoder
 from alm_export.decoder import build_decoder, build_token_embedding
+from alm_export.executorch_program import DELEGATION, PROGRAM, delegation_json, write_program
 from alm_export.graph import GraphBuilder
-from alm_export.llama_gguf import quantize_gguf, write_gguf
+from alm_export.llama_gguf import BLOCK, quantize_gguf, write_gguf
 from alm_quantize.gate import Assignment
 from alm_train.checkpoints.weights import Weights
 
@@ -97,9 +98,18 @@ def _for_llama_cpp(weights: Weights, schemes: Assignment, positions: int, folder
     return components, entries
 
 
+def _for_executorch(weights: Weights, schemes: Assignment, positions: int, folder: Path) -> Built:
+    path = folder / PROGRAM
+    report = write_program(weights.model, schemes, positions, path)
+    parts = {"audio_encoder": "audio_encoder", "token_embedding": "head", "decoder": "decoder"}
+    components = {name: Component("executorch", PROGRAM, (), schemes[part]) for name, part in parts.items()}
+    return components, {PROGRAM: path, DELEGATION: delegation_json(report)}
+
+
 BUILDERS: dict[str, Callable[[Weights, Assignment, int, Path], Built]] = {
     "onnxruntime": _for_onnxruntime,
     "llama.cpp": _for_llama_cpp,
+    "executorch": _for_executorch,
 }
 """By engine: weights, schemes, positions of the KV cache and a folder to components and entries."""
 
@@ -137,7 +147,9 @@ def _gguf(weights: Weights, scheme: str, folder: Path) -> Path:
     write_gguf(precise, weights.model.caption_decoder.lm, weights.tokenizer, name=weights.name, stop_id=stop)
     if scheme == "fp32":
         return precise.replace(path)
-    quantize_gguf(precise, path, scheme)
+    # Left to itself llama.cpp takes six bits for the table of some widths, which the SDK does not look up.
+    table_bits = 16 if weights.model.config.decoder.width % BLOCK else 8
+    quantize_gguf(precise, path, scheme, table_bits=table_bits)
     precise.unlink()
     return path
 

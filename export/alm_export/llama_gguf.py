@@ -19,6 +19,8 @@ PRE_TOKENIZER = "smollm"
 """llama.cpp's name for the way SmolLM2 splits text before merging bytes."""
 FILE_TYPES = {"f16": 1, "q4_0": 2, "q8_0": 7, "q4_k": 15}
 """Scheme to llama.cpp's number of the file type; q4_k is its medium mix."""
+BLOCK = 32
+"""Weights that share a scale where the token embedding has 8 bits."""
 NORMAL, CONTROL = 1, 3
 """Token types."""
 _SILENT = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda level, text, data: None)
@@ -50,17 +52,20 @@ def write_gguf(path: Path, model: SmolLM2, tokenizer_json: str, *, name: str, st
     writer.close()
 
 
-def quantize_gguf(source: Path, target: Path, scheme: str) -> None:
-    """Quantize a float GGUF by llama.cpp's own quantizer; ExportError for an unknown scheme or when it fails."""
+def quantize_gguf(source: Path, target: Path, scheme: str, *, table_bits: int | None = None) -> None:
+    """Quantize a float GGUF by llama.cpp's own quantizer; ExportError for an unknown scheme or when it fails.
+
+    `table_bits` stores the token embedding, which is the head too, in 8 or 16 bits; None leaves it to llama.cpp. With 8
+    its width must be a multiple of `BLOCK`: the quantizer ends the process otherwise.
+    """
     if scheme not in FILE_TYPES:
         raise ExportError(f"unknown GGUF scheme {scheme!r}; known are {', '.join(FILE_TYPES)}")
     llama = _library("llama_cpp")
     llama.llama_log_set(_SILENT, None)
     parameters = llama.llama_model_quantize_default_params()
     parameters.ftype = FILE_TYPES[scheme]
-    if scheme != "f16":
-        # Of what the quantizer may choose for the table, the SDK reads this one.
-        parameters.token_embedding_type = llama.GGML_TYPE_Q8_0
+    if table_bits is not None:
+        parameters.token_embedding_type = {8: llama.GGML_TYPE_Q8_0, 16: llama.GGML_TYPE_F16}[table_bits]
     code = llama.llama_model_quantize(str(source).encode(), str(target).encode(), parameters)
     if code:
         raise ExportError(f"llama.cpp's quantizer ended with {code} while making {target.name}")

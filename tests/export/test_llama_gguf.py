@@ -94,6 +94,17 @@ def test_a_smaller_scheme_comes_from_llama_cpp_itself(file, tmp_path):
     assert (tmp_path / "small.gguf").stat().st_size < 0.5 * file.stat().st_size
 
 
+@pytest.mark.parametrize(("bits", "kind"), [(8, "Q8_0"), (16, "F16")])
+def test_the_table_of_tokens_is_stored_as_asked(file, tmp_path, bits, kind):
+    pytest.importorskip("llama_cpp")
+    from gguf import GGUFReader
+
+    quantize_gguf(file, tmp_path / "small.gguf", "q4_0", table_bits=bits)
+    tensors = {tensor.name: tensor.tensor_type.name for tensor in GGUFReader(tmp_path / "small.gguf").tensors}
+    assert tensors["token_embd.weight"] == kind
+    assert tensors["blk.0.attn_q.weight"] == "Q4_0"
+
+
 def test_an_unknown_scheme_lists_the_known_ones(tmp_path):
     with pytest.raises(ExportError, match=r"q5_9.*f16, q4_0, q8_0, q4_k"):
         quantize_gguf(tmp_path / "a.gguf", tmp_path / "b.gguf", "q5_9")
