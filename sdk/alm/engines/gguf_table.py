@@ -6,66 +6,42 @@ so that the table is in the package once and in memory once: only the pages of l
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
-import llama_cpp as llama
 import numpy as np
-from llama_cpp._ggml import libggml
-from numpy.typing import NDArray
 
 from alm.engines.base import Array, Float32, Int64
+from alm.engines.gguf import Gguf
 from alm.errors import EngineError
-from alm.package import Package
-from alm.package.manifest import DecoderShape
 
-TENSOR = b"token_embd.weight"
+TENSOR = "token_embd.weight"
 BLOCK = 32
 """Weights that share a scale in Q8_0."""
 Q8_0 = np.dtype([("scale", "<f2"), ("codes", "i1", BLOCK)])
 TYPES: dict[int, np.dtype[Any]] = {
-    llama.GGML_TYPE_F32: np.dtype("<f4"),
-    llama.GGML_TYPE_F16: np.dtype("<f2"),
-    llama.GGML_TYPE_Q8_0: Q8_0,
+    0: np.dtype("<f4"),
+    1: np.dtype("<f2"),
+    8: Q8_0,
 }
 """What the exporter stores the table as, by ggml's number of the type."""
-
-
-class _Parameters(ctypes.Structure):
-    _fields_ = [("no_alloc", ctypes.c_bool), ("context", ctypes.c_void_p)]
-
-
-libggml.gguf_init_from_buffer.restype = ctypes.c_void_p
-libggml.gguf_init_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_size_t, _Parameters]
-libggml.gguf_free.argtypes = [ctypes.c_void_p]
-libggml.gguf_find_tensor.restype = ctypes.c_int64
-libggml.gguf_find_tensor.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
-libggml.gguf_get_data_offset.restype = ctypes.c_size_t
-libggml.gguf_get_data_offset.argtypes = [ctypes.c_void_p]
-libggml.gguf_get_tensor_offset.restype = ctypes.c_size_t
-libggml.gguf_get_tensor_offset.argtypes = [ctypes.c_void_p, ctypes.c_int64]
-libggml.gguf_get_tensor_type.argtypes = [ctypes.c_void_p, ctypes.c_int64]
 
 
 class TokenTable:
     """The embedding of each token, computed exactly as llama.cpp does. Safe to use from several threads."""
 
-    def __init__(self, package: Package, entry: str, shape: DecoderShape) -> None:
-        """EngineError when the entry is no GGUF, or its table has another type or size than a decoder's of `shape`."""
-        data = np.frombuffer(package.view(entry), np.uint8)
-        kind, offset = _find(data, entry)
-        if kind not in TYPES:
+    def __init__(self, data: memoryview, gguf: Gguf) -> None:
+        """EngineError when the table is of a type that is not read here. `data` is the checked entry of `gguf`."""
+        table = gguf.tensors[TENSOR]
+        if table.kind not in TYPES:
             raise EngineError(
-                f"the token embedding in {entry!r} has ggml's type {kind}, this engine reads F32, F16 and Q8_0 "
-                f"({', '.join(map(str, TYPES))}); export the package again"
+                f"the token embedding in {gguf.name!r} has ggml's type {table.kind}, this engine reads F32, F16 and "
+                f"Q8_0 ({', '.join(map(str, TYPES))}); export the package again"
             )
-        stored = TYPES[kind]
-        columns = shape.width // BLOCK if stored == Q8_0 else shape.width
-        size = shape.vocabulary * columns * stored.itemsize
-        if offset + size > len(data):
-            raise EngineError(f"the token embedding in {entry!r} ends behind the entry; export the package again")
-        self._rows: Array = data[offset : offset + size].view(stored).reshape(shape.vocabulary, columns)
-        self._width = shape.width
+        stored, (width, vocabulary) = TYPES[table.kind], table.shape
+        columns = width // BLOCK if stored == Q8_0 else width
+        rows = np.frombuffer(data[table.offset : table.offset + table.size], stored)
+        self._rows: Array = rows.reshape(vocabulary, columns)
+        self._width = width
 
     def __call__(self, ids: Int64) -> Float32:
         """(T,) ids to (T, width); EngineError for an id outside the vocabulary."""
@@ -75,18 +51,3 @@ class TokenTable:
         if rows.dtype == Q8_0:
             rows = rows["codes"] * rows["scale"].astype(np.float32)[..., np.newaxis]
         return np.ascontiguousarray(rows, np.float32).reshape(len(ids), self._width)
-
-
-def _find(data: NDArray[np.uint8], entry: str) -> tuple[int, int]:
-    """Type and first byte of the table."""
-    gguf = libggml.gguf_init_from_buffer(data.ctypes.data, len(data), _Parameters(no_alloc=True, context=None))
-    if not gguf:
-        raise EngineError(f"{entry!r} is no GGUF that llama.cpp {llama.__version__} reads; export the package again")
-    try:
-        place = libggml.gguf_find_tensor(gguf, TENSOR)
-        if place < 0:
-            raise EngineError(f"{entry!r} has no tensor {TENSOR.decode()!r}; export the package again")
-        offset = libggml.gguf_get_data_offset(gguf) + libggml.gguf_get_tensor_offset(gguf, place)
-        return libggml.gguf_get_tensor_type(gguf, place), offset
-    finally:
-        libggml.gguf_free(gguf)

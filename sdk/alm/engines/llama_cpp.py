@@ -14,6 +14,7 @@ import llama_cpp as llama
 import numpy as np
 
 from alm.engines.base import Graph
+from alm.engines.gguf import Gguf, check_decoder, read_gguf
 from alm.engines.gguf_table import TokenTable
 from alm.engines.llama_decoder import LlamaDecoder
 from alm.engines.llama_seat import LlamaModel, Room
@@ -21,7 +22,6 @@ from alm.engines.llama_state import StateLayout
 from alm.errors import EngineError
 from alm.memory import give_back
 from alm.package import Package, section
-from alm.package.manifest import DecoderShape
 
 FLOAT_SCHEME = "fp32"
 """Decoders of this scheme keep keys and values in float32 too, others in float16."""
@@ -73,8 +73,8 @@ class LlamaCpp:
 
     def load_embedding(self, package: Package) -> TokenTable:
         """The table of the decoder's GGUF, read in place."""
-        entry = package.manifest.components["decoder"].graph
-        return TokenTable(package, entry, section(package.manifest.decoder, "decoder"))
+        gguf = _checked(package)
+        return TokenTable(package.view(gguf.name), gguf)
 
     def load_decoder(self, package: Package) -> LlamaDecoder:
         """Load the decoder with its token embedding."""
@@ -82,12 +82,22 @@ class LlamaCpp:
         precise = component.scheme == FLOAT_SCHEME
         flash = not precise if self.options.flash_attention is None else self.options.flash_attention
         layout = StateLayout(shape, np.dtype("<f4" if precise else "<f2"), turned=not flash)
-        model = _load_model(package, component.graph, shape)
+        gguf = _checked(package)
+        table = TokenTable(package.view(gguf.name), gguf)
+        model = _load_model(package, gguf.name)
         give_back()
-        return LlamaDecoder(self.load_embedding(package), Room(model, layout, self.threads))
+        return LlamaDecoder(table, Room(model, layout, self.threads))
 
 
-def _load_model(package: Package, entry: str, shape: DecoderShape) -> LlamaModel:
+def _checked(package: Package) -> Gguf:
+    """The header of the decoder, which is that of the manifest."""
+    entry = package.manifest.components["decoder"].graph
+    gguf = read_gguf(package.view(entry), entry)
+    check_decoder(gguf, section(package.manifest.decoder, "decoder"))
+    return gguf
+
+
+def _load_model(package: Package, entry: str) -> LlamaModel:
     file = _LIBC.fopen(os.fsencode(package.path), b"rb")
     if not file:
         raise EngineError(f"{package.path} cannot be opened again: {os.strerror(ctypes.get_errno())}")
@@ -101,21 +111,7 @@ def _load_model(package: Package, entry: str, shape: DecoderShape) -> LlamaModel
         _LIBC.fclose(file)
     if not pointer:
         raise EngineError(f"llama.cpp {llama.__version__} cannot load {entry!r}; export the package again")
-    model = LlamaModel(pointer)
-    # It knows where the file ends but not where the entry does, so a cut one would end in what lies behind.
-    if llama.llama_model_size(pointer) > package.manifest.entries[entry].size:
-        raise EngineError(f"{entry!r} is shorter than what llama.cpp reads from it; export the package again")
-    found = (
-        llama.llama_model_n_embd(pointer),
-        llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(pointer)),
-        llama.llama_model_n_layer(pointer),
-    )
-    if found != (shape.width, shape.vocabulary, shape.layers):
-        raise EngineError(
-            f"the GGUF has width, vocabulary and layers {found}, the manifest says "
-            f"{(shape.width, shape.vocabulary, shape.layers)}; export the package again"
-        )
-    return model
+    return LlamaModel(pointer)
 
 
 def _parameters() -> llama.llama_model_params:
