@@ -50,7 +50,7 @@ def test_a_graph_of_another_version_is_refused(tmp_path: Path, tiny_package: Pat
     for node in graph.graph.node:
         node.input[:] = ["choices" if name == "rows" else name for name in node.input]
     older = write_altered(tiny_package, tmp_path / "older.alm", {"decoder.onnx": graph.SerializeToString()})
-    with pytest.raises(EngineError, match=r"the decoder graph has no input rows: .* export it again"):
+    with pytest.raises(EngineError, match=r"'decoder\.onnx' lacks the input 'rows': .*export the package again"):
         alm.load(older)
 
 

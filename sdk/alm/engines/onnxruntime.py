@@ -18,6 +18,7 @@ import onnxruntime as ort
 
 from alm.engines.base import Array, Float32, Int64
 from alm.engines.external_data import relocate
+from alm.engines.onnx_signature import check_audio_encoder, check_decoder, check_embedding
 from alm.errors import EngineError
 from alm.memory import give_back
 from alm.package import Package, section
@@ -26,8 +27,6 @@ from alm.package.manifest import DecoderShape
 PROVIDERS = ["CPUExecutionProvider"]
 LONG = 64
 """Positions from which a run of the decoder gives back what it took: 10 MB for the prefix of the full-size model."""
-DECODER_INPUTS = {"embeddings", "rows", "last_position", "total_length"}
-"""What a decoder graph takes beside its past keys and values."""
 
 
 def engine(threads: int | None = None) -> OnnxRuntime:
@@ -48,18 +47,23 @@ class OnnxRuntime:
 
     def load_graph(self, package: Package, component: str) -> OnnxGraph:
         """Load one component; EngineError when onnxruntime refuses it."""
-        return OnnxGraph(self._session(package, component, self.threads), gives_back=True)
+        session = self._session(package, component, self.threads)
+        if component == "audio_encoder":
+            check_audio_encoder(session, package.manifest.components[component].graph, package.manifest)
+        return OnnxGraph(session, gives_back=True)
 
     def load_embedding(self, package: Package) -> OnnxEmbedding:
         """Load `token_embedding`."""
         # One thread looks up a row: threads of its own would spin between two tokens on the decoder's cores.
-        graph = OnnxGraph(self._session(package, "token_embedding", 1))
-        return OnnxEmbedding(graph, section(package.manifest.decoder, "decoder").vocabulary)
+        session, shape = self._session(package, "token_embedding", 1), section(package.manifest.decoder, "decoder")
+        check_embedding(session, package.manifest.components["token_embedding"].graph, shape)
+        return OnnxEmbedding(OnnxGraph(session), shape.vocabulary)
 
     def load_decoder(self, package: Package) -> OnnxDecoder:
         """Load `token_embedding` and `decoder`."""
-        decoder = self._session(package, "decoder", self.threads)
-        return OnnxDecoder(self.load_embedding(package), decoder, section(package.manifest.decoder, "decoder"))
+        session, shape = self._session(package, "decoder", self.threads), section(package.manifest.decoder, "decoder")
+        check_decoder(session, package.manifest.components["decoder"].graph, shape)
+        return OnnxDecoder(self.load_embedding(package), session, shape)
 
     def _session(self, package: Package, component: str, threads: int) -> ort.InferenceSession:
         entry = package.manifest.components[component]
@@ -135,12 +139,6 @@ class OnnxDecoder:
     """SmolLM2-style decoder over caches that it reads and writes in place. Safe to use from several threads."""
 
     def __init__(self, embedding: OnnxEmbedding, session: ort.InferenceSession, shape: DecoderShape) -> None:
-        missing = DECODER_INPUTS - {value.name for value in session.get_inputs()}
-        if missing:
-            raise EngineError(
-                f"the decoder graph has no input {', '.join(sorted(missing))}: another version of alm-edge made this "
-                "package; export it again"
-            )
         self._embedding = embedding
         self.session = session
         self.shape = shape
