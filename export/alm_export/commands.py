@@ -106,7 +106,7 @@ def export(
     _print_plan(console, request)
     with _Display(console) as display:
         exported = export(request, display.report)
-    _print_summary(console, exported, exporter.example)
+    _print_summary(console, exported)
 
 
 def main() -> None:
@@ -161,7 +161,7 @@ def _print_plan(console: Console, request: Request) -> None:
             console.print(f"  {part:<14}{ladder[0]}{more}", highlight=False, soft_wrap=True)
 
 
-def _print_summary(console: Console, exported: Exported, example: str) -> None:
+def _print_summary(console: Console, exported: Exported) -> None:
     from alm_export.card import QUALITY_COLUMNS, quality_rows
 
     parity = Table("engine", "stage", "difference from PyTorch float32", title="Parity", title_justify="left")
@@ -179,7 +179,7 @@ def _print_summary(console: Console, exported: Exported, example: str) -> None:
     lines = (
         f"\nLicence of the weights: {escape(weights.licence)} ({weights.source})",
         f"[bold green]{path}[/bold green]  {size:.1f} MB, verified",
-        f"Next: {example.replace('PACKAGE', path)}",
+        f"Next: {escape(exported.example)}",
     )
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)

@@ -95,6 +95,8 @@ class Exported:
     """Its manifest."""
     made: Mapping[str, Made]
     """By engine, the package's first one first."""
+    example: str
+    """A command to try next."""
 
 
 def export(request: Request, report: Report = lambda stage, done, total: None) -> Exported:
@@ -193,7 +195,8 @@ class Exporter(ABC):
                 ladders |= {part: (chosen[part],) for part in chosen if part not in own_parts(engine)}
             made[engine] = self._make(engine, ladders)
         made = {engine: made[engine] for engine in self.request.ladders}
-        return Exported(self.request.output, self._finish(made), made)
+        package = str(self.request.output)
+        return Exported(self.request.output, self._finish(made), made, self.example.replace("PACKAGE", package))
 
     def _make(self, engine: str, ladders: Ladders) -> Made:
         draft, trials = self._search(engine, ladders)
