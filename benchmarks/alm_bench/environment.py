@@ -67,9 +67,8 @@ def throttled(text: str) -> str:
 
 
 def _processor(cpuinfo: str) -> str:
-    fields = dict(
-        (key.strip(), value.strip()) for key, _, value in (line.partition(":") for line in cpuinfo.splitlines())
-    )
+    pairs = (line.partition(":")[::2] for line in cpuinfo.splitlines())
+    fields = {key.strip(): value.strip() for key, value in pairs}
     # A Raspberry Pi names its board; other arm64 machines give the part number alone.
     part = f"arm64 part {fields['CPU part']}" if "CPU part" in fields else ""
     return fields.get("model name") or fields.get("Model") or part or "unknown processor"

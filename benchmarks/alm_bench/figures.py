@@ -50,14 +50,6 @@ def prefill_share(result: Result, side: Side, run: Run) -> float | None:
     return side.work.prefill_flop / statistics.median(run.stages["prefill"]) / 1e9 / limit.gemm_gflops
 
 
-def peak_mb(side: Side, threads: int) -> float | None:
-    """Peak memory above Python with numpy; None where it was not measured."""
-    for memory in side.memory:
-        if memory.threads == threads:
-            return memory.highest_mb - memory.interpreter.total_mb
-    return None
-
-
 def quantity(value: float, unit: str = "s") -> str:
     """A number people can read: 1.23 s, 45 ms, 1,234 million instructions."""
     if unit == "instructions":

@@ -66,7 +66,7 @@ def measure(paths: Sequence[Path], plan: Plan, report: Report, device: str = "lo
     """Measure packages in turn. BenchError and PackageError say what cannot be measured and why."""
     examined = {path: examine(path) for path in paths}
     before, quiet_before, others = conditions(), noise.fixed_work(), noise.Others()
-    rooflines = tuple(_roofline(threads) for threads in plan.threads)
+    limits = tuple(roofline(threads) for threads in plan.threads)
     settings = [Setting(path, threads, cache) for threads in plan.threads for cache in plan.caches for path in paths]
     readings: dict[Setting, list[dict[str, Any]]] = {setting: [] for setting in settings}
     for number in range(plan.rounds):
@@ -93,7 +93,7 @@ def measure(paths: Sequence[Path], plan: Plan, report: Report, device: str = "lo
     used = others.cores()
     judged = noise.judge(quiet_before, noise.fixed_work(), used)
     made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return Result(made, device, environment(before, conditions()), judged, rooflines, tuple(sides))
+    return Result(made, device, environment(before, conditions()), judged, limits, tuple(sides))
 
 
 def probe(kind: str, path: Path, threads: int, amount: int) -> dict[str, Any]:
@@ -139,7 +139,8 @@ def joined(setting: Setting, readings: list[dict[str, Any]]) -> Run:
     """What several processes read of one setting."""
     first = readings[0]
     stages = {name: tuple(reading["stages"][name] for reading in readings) for name in first["stages"]}
-    return Run(setting.threads, setting.cache, first["unit"], first["positions"], first["steps"], stages)
+    peaks = tuple(reading["peak_mb"] for reading in readings if first["unit"] == "s")
+    return Run(setting.threads, setting.cache, first["unit"], first["positions"], first["steps"], stages, peaks)
 
 
 def _memory(path: Path, threads: int, tokens: int) -> Memory:
@@ -154,7 +155,8 @@ def _energy(path: Path, threads: int) -> Energy:
     return measure_energy(lambda seconds: int(probe("answers", path, threads, seconds)["answers"]))
 
 
-def _roofline(threads: int) -> Roofline:
+def roofline(threads: int) -> Roofline:
+    """This machine's limits with that many threads."""
     arguments = [PYTHON, "-m", "alm_bench.roofline", str(threads)]
     return _decoded(Roofline, run_json(arguments, threads, "measuring this machine's limits"))
 

@@ -138,7 +138,7 @@ def _over_time(axes: Axes, label: str, measured: Memory) -> None:
     files, own = ([getattr(s, field) for s in measured.timeline] for field in ("file_mb", "anonymous_mb"))
     axes.stackplot(seconds, files, own, colors=COLOURS[:2], alpha=0.75, labels=("backed by files", "its own"))
     axes.set_ylabel("MB")
-    axes.set_title(label, fontsize=9, loc="left", color=INK)
+    axes.set_title(label, fontsize=9, loc="right", color=INK)
     top = axes.get_ylim()[1]
     for words, at in measured.marks.items():
         axes.axvline(at, color=INK, linewidth=0.6, linestyle=":")

@@ -28,6 +28,7 @@ REST_S = 0.3
 
 def speed(package: Path, threads: int, tokens: int) -> dict[str, Any]:
     """Every stage once, from a process that has done nothing before."""
+    bare = highest_mb()
     import alm
     from alm_bench.workloads import workload
 
@@ -36,7 +37,8 @@ def speed(package: Path, threads: int, tokens: int) -> dict[str, Any]:
     with alm.load(package, threads=threads) as model:
         load = now() - started
         done = workload(model)(model, now, unit, tokens)
-    return {"unit": unit, **dataclasses.asdict(done), "stages": {"load": load, **done.stages}}
+    stages = {"load": load, **done.stages}
+    return {"unit": unit, **dataclasses.asdict(done), "stages": stages, "peak_mb": highest_mb() - bare}
 
 
 def memory(package: Path, threads: int, tokens: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ STAGES = {
     "encode": "two clips to kept KV prefix",
     "prefill": "question through the decoder",
     "first_token": "question to first token",
+    "prefix": "389 positions through the decoder alone, to the first token",
     "decode": "first token of the next answer to its last",
     "next_question": "next question to its first token",
     "answer": "two clips and question to last token",
@@ -155,6 +156,8 @@ class Run:
     """Decoding steps within `decode`."""
     stages: dict[str, Readings]
     """One number per process, by stage."""
+    peak_mb: Readings
+    """Most memory of each process above Python with numpy; empty where instructions were counted."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from alm_bench.figures import decode_share, middle, peak_mb, percent, prefill_share, quantity, rate, reading
+from alm_bench.figures import decode_share, middle, percent, prefill_share, quantity, rate, reading
 from alm_bench.results import STAGES, Result, Side
 
 
@@ -44,9 +44,10 @@ def _speed(result: Result) -> Table:
                     "" if speed is None else f"{speed:.3g}",
                     percent(decode_share(result, side, run)),
                     percent(prefill_share(result, side, run)),
+                    f"{middle(run.peak_mb).median:.0f}" if run.peak_mb else "",
                 )
             )
-    shares = ("of bandwidth", "of GEMM rate")
+    shares = ("of bandwidth", "of GEMM rate", "peak MB")
     header = ("", "threads", "cache", *(stage.replace("_", " ") for stage in stages), unit, *shares)
     return _without_empty(Table("Speed: medians, ± half the range between quartiles", header, tuple(rows)))
 
@@ -60,7 +61,7 @@ def _memory(result: Result) -> Table:
             f"{memory.steady.file_mb:.0f} + {memory.steady.anonymous_mb:.0f}",
             f"{memory.peak.file_mb:.0f} + {memory.peak.anonymous_mb:.0f}",
             f"{memory.highest_mb:.0f}",
-            f"{peak_mb(side, memory.threads):.0f}",
+            f"{memory.highest_mb - memory.interpreter.total_mb:.0f}",
         )
         for side in result.sides
         for memory in side.memory

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from alm.commands.ending import run as run_app
-from alm_bench.commands import comparing, reporting, running
+from alm_bench.commands import comparing, reporting, rivals, running
 
 app = typer.Typer(
     name="alm-bench",
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 app.command("run")(running.run)
 app.command("compare")(comparing.compare)
+app.command("rivals")(rivals.rivals)
 app.command("report")(reporting.report)
 
 

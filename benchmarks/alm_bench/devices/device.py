@@ -19,7 +19,7 @@ class Device(ABC):
 
     def __exit__(self, *exc: object) -> None:
         """Remove what was put there."""
-        return None
+        return
 
     @abstractmethod
     def measure(self, packages: Sequence[Path], plan: Plan, report: Callable[[str], None]) -> Result:

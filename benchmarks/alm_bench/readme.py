@@ -1,0 +1,94 @@
+"""The README's table of speeds, written from a result file: never by hand.
+
+python -m alm_bench.readme README.md benchmarks/results/rivals.json
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from pathlib import Path
+
+from alm.commands.ending import run
+from alm_bench.figures import quantity, rate
+from alm_bench.results import BenchError, Result, Run, Side, read_result
+from alm_bench.rivals import OURS
+
+BEGIN, END = "<!-- speed: made by 'make bench' -->", "<!-- speed ends -->"
+HEADER = ("", "two clips, 24 tokens", "389 positions, first token", "tokens/s", "peak memory", "answer or decoding")
+
+
+def table(result: Result) -> str:
+    """The comparison as Markdown, with the machine it belongs to. BenchError for a result without our package."""
+    ours = next((side for side in result.sides if side.name == OURS), None)
+    if ours is None:
+        raise BenchError(
+            f"found the sides {', '.join(side.name for side in result.sides)}, expected {OURS!r} among them"
+        )
+    threads = max(run.threads for run in ours.runs)
+    mine = _run(ours, threads)
+    lines = [_line(HEADER), _line(("---",) * len(HEADER))]
+    for side in result.sides:
+        lines.append(_row(side, _run(side, threads), mine))
+    here, rounds = result.environment, len(mine.stages["load"])
+    title = (
+        f"Full-size Mellow, random weights, {threads} threads of {here.processor} ({here.machine}, {here.cores} cores), "
+        f"medians of {rounds}, {result.made[:10]}:"
+    )
+    busy = f"\n\nThe machine was busy: {'; '.join(result.noise.busy)}." if result.noise.busy else ""
+    return f"{title}\n\n" + "\n".join(lines) + busy
+
+
+def update(text: str, result: Result) -> str:
+    """The README with the table of this result between its marks. BenchError when it lacks them."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise BenchError(f"the README has no {BEGIN} … {END} to write the table between")
+    return f"{before}{begin}\n\n{table(result)}\n\n{end}{after}"
+
+
+def main() -> None:
+    """Write the table into a README."""
+    if len(sys.argv) != 3:
+        raise BenchError("expected two arguments: the README and a result of 'alm-bench rivals'")
+    readme, source = map(Path, sys.argv[1:])
+    readme.write_text(update(readme.read_text(encoding="utf-8"), read_result(source)), encoding="utf-8")
+
+
+def _row(side: Side, run: Run, mine: Run) -> str:
+    speed, own_speed = rate(run), rate(mine)
+    if "answer" in run.stages:
+        against = f"{_median(run, 'answer') / _median(mine, 'answer'):.1f}x the time of ours"
+    elif speed and own_speed:
+        against = f"ours decodes {own_speed / speed:.2f}x as fast"
+    else:
+        against = ""
+    cells = (
+        side.about,
+        quantity(_median(run, "answer")) if "answer" in run.stages else "",
+        quantity(_median(run, "prefix")) if "prefix" in run.stages else "",
+        f"{speed:.3g}" if speed else "",
+        f"{statistics.median(run.peak_mb):,.0f} MB" if run.peak_mb else "",
+        "" if run is mine else against,
+    )
+    return _line(cells)
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _median(run: Run, stage: str) -> float:
+    return statistics.median(run.stages[stage])
+
+
+def _run(side: Side, threads: int) -> Run:
+    found = next((run for run in side.runs if run.threads == threads and run.cache == "warm"), None)
+    if found is None:
+        raise BenchError(f"{side.name} was not measured with {threads} threads and a warm cache")
+    return found
+
+
+if __name__ == "__main__":
+    run(main, "readme")
