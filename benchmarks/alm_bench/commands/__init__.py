@@ -6,6 +6,8 @@ import typer
 
 from alm.commands.ending import run as run_app
 from alm_bench.commands import comparing, reporting, rivals, running
+from alm_bench.quality.command import quality
+from alm_bench.quality.judging_command import judgements
 
 app = typer.Typer(
     name="alm-bench",
@@ -18,6 +20,8 @@ app.command("run")(running.run)
 app.command("compare")(comparing.compare)
 app.command("rivals")(rivals.rivals)
 app.command("report")(reporting.report)
+app.command("quality")(quality)
+app.command("judgements")(judgements)
 
 
 def main() -> None:

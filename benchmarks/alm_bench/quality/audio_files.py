@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from alm.folder import SUFFIXES
 from alm_bench.quality.items import TaskError
-
-SOUND = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".m4a"})
-"""Endings of files that count as recordings."""
 
 
 class AudioFolder:
@@ -23,13 +21,13 @@ class AudioFolder:
         self.folder = folder
         self._by_stem: dict[str, list[Path]] = {}
         for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() in SOUND:
+            if path.suffix.lower() in SUFFIXES:
                 self._by_stem.setdefault(path.stem, []).append(path)
 
     def find(self, name: str) -> Path | None:
         """The recording of this name, or None; TaskError when several fit equally well."""
         wanted = PurePosixPath(name.replace("\\", "/"))
-        stem = wanted.stem if wanted.suffix.lower() in SOUND else wanted.name
+        stem = wanted.stem if wanted.suffix.lower() in SUFFIXES else wanted.name
         candidates = self._by_stem.get(stem) or self._by_stem.get(stem.removeprefix("Y")) or []
         if len(candidates) < 2:
             return candidates[0] if candidates else None

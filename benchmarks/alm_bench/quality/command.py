@@ -6,35 +6,24 @@ import sys
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress as Bar
-from rich.progress import TaskID
 
-import alm
-from alm.models import Clap
-from alm_bench.quality.audio_files import AudioFolder
-from alm_bench.quality.fluency import learn
-from alm_bench.quality.items import TaskError
-from alm_bench.quality.journal import Journal
-from alm_bench.quality.judging import CaptionJudge
-from alm_bench.quality.plan import make_plan
-from alm_bench.quality.processes import cores, on_processes
-from alm_bench.quality.ray_cluster import on_ray
-from alm_bench.quality.report import as_json, as_table, warnings, write_json
-from alm_bench.quality.run import Pool, ask_package, score
-from alm_bench.quality.task_files import captions_of, read_folder
-from alm_bench.quality.tasks import TASKS, find_tasks
+from alm.errors import DependencyError
+
+if TYPE_CHECKING:
+    from alm_bench.quality.judging import CaptionJudge
+    from alm_bench.quality.run import Pool
 
 Packages = Annotated[list[Path], typer.Argument(help="Packages to compare; differences are to the first.")]
-Tasks = Annotated[str, typer.Option("--task", help=f"Comma-separated: {', '.join(TASKS)}.")]
+Tasks = Annotated[str, typer.Option("--task", help="Comma-separated: entailment, mcq, caption, difference, detail.")]
 Data = Annotated[Path, typer.Option(help="Folder with the task files, and below it the audio.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Result file; answers go beside it, and are resumed.")]
 Audio = Annotated[Path | None, typer.Option(help="Folder of the audio, if it is another one.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Clips per group of questions.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes, a model each; one per core if left out.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes, a model each.", show_default="one per core")]
 RayAddress = Annotated[str | None, typer.Option("--ray", help="Address of a Ray cluster to work on instead.")]
 ClapPackage = Annotated[Path | None, typer.Option("--clap", help="CLAP package that judges captions (MACE, FENSE).")]
 Captions = Annotated[
@@ -55,34 +44,72 @@ def quality(
     fluency: Captions = None,
 ) -> None:
     """Ask packages the questions of task files and score them, with n and intervals, side by side."""
-    console = Console(width=None if sys.stdout.isatty() else 150)
+    need_quality()
+    from rich.progress import Progress, TaskID
+
+    from alm_bench.quality.audio_files import AudioFolder
+    from alm_bench.quality.journal import Journal
+    from alm_bench.quality.plan import make_plan
+    from alm_bench.quality.report import as_json, as_table, warnings, write_json
+    from alm_bench.quality.run import ask_package, score
+    from alm_bench.quality.task_files import read_folder
+    from alm_bench.quality.tasks import find_tasks
+
     if ray is not None and workers is not None:
-        raise TaskError("--workers and --ray exclude each other: a cluster works on all of its cores")
+        raise typer.BadParameter("--workers and --ray exclude each other: a cluster works on all of its cores")
     if fluency is not None and clap is None:
-        raise TaskError("--fluency takes points off MACE and FENSE, and these need --clap PACKAGE")
+        raise typer.BadParameter("--fluency takes points off MACE and FENSE, and these need --clap PACKAGE")
     tasks, folder = find_tasks(task), read_folder(data)
     plan = make_plan(folder, tasks, AudioFolder(audio or data), limit)
-    count = workers or cores()
-    pool: Pool = partial(on_ray, address=ray) if ray is not None else partial(on_processes, workers=count)
+    pool, answered = _pool(workers, ray), []
     with ExitStack() as stack:
-        judge = None
-        if clap is not None:
-            detector = None if fluency is None else learn(captions_of(fluency))
-            judge = CaptionJudge(stack.enter_context(alm.load(clap, Clap)), detector)
+        judge = None if clap is None else _judge(stack, clap, fluency)
         journal = stack.enter_context(Journal(output.with_suffix(".jsonl")))
-        bar = stack.enter_context(Bar(console=console, transient=True))
-        lines = {path: bar.add_task(path.name, total=None) for path in packages}
-        answered = []
+        bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
         for path in packages:
-            told = partial(_tell, bar, lines[path])
-            answered.append(ask_package(path, plan, tasks, journal, pool, told))
+            line = bar.add_task(path.name, total=None)
+
+            def tell(done: int, clips: int, line: TaskID = line) -> None:
+                bar.update(line, completed=done, total=clips)
+
+            answered.append(ask_package(path, plan, tasks, journal, pool, tell))
         rows = score(plan, answered, None if judge is None else judge.measures)
     judges = {"clap": str(clap or ""), "fluency": "" if fluency is None else f"learned from {fluency.name}"}
     write_json(output, as_json(folder, plan, answered, rows, judges))
-    console.print(as_table(answered, rows))
+    wide_console().print(as_table(answered, rows))
     for warning in warnings(folder, plan, answered):
-        console.print(f"[yellow]{warning}[/yellow]", highlight=False)
+        print(f"alm-bench: {warning}", file=sys.stderr)
 
 
-def _tell(bar: Bar, line: TaskID, package: str, done: int, clips: int) -> None:
-    bar.update(line, description=package, completed=done, total=clips)
+def need_quality() -> None:
+    """Raise DependencyError unless the libraries are there that tasks are scored with."""
+    try:
+        import pydantic  # noqa: F401
+        import rouge_score  # noqa: F401
+        import sacrebleu  # noqa: F401
+        import sklearn  # noqa: F401
+    except ImportError as error:
+        raise DependencyError(f"scores need {error.name}: pip install 'alm-edge[quality]'") from None
+
+
+def wide_console() -> Console:
+    """Tables have a column per package: where nothing tells the width of the terminal, 160 characters."""
+    return Console(width=None if sys.stdout.isatty() else 160)
+
+
+def _pool(workers: int | None, ray: str | None) -> Pool:
+    from alm_bench.quality.processes import cores, on_processes
+    from alm_bench.quality.ray_cluster import on_ray
+
+    return partial(on_ray, address=ray) if ray is not None else partial(on_processes, workers=workers or cores())
+
+
+def _judge(stack: ExitStack, clap: Path, fluency: Path | None) -> CaptionJudge:
+    import alm
+    from alm.models import Clap
+    from alm_bench.quality.fluency import learn
+    from alm_bench.quality.judging import CaptionJudge
+    from alm_bench.quality.task_files import captions_of
+
+    detector = None if fluency is None else learn(captions_of(fluency))
+    return CaptionJudge(stack.enter_context(alm.load(clap, Clap)), detector)

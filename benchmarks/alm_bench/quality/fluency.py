@@ -97,7 +97,7 @@ def learn(captions: Sequence[str], seed: int = 0) -> Detector:
     spoilt = sorted(set(broken) - set(fine))
     words = make_pipeline(FunctionTransformer(_marks), DictVectorizer())
     features = make_union(TfidfVectorizer(ngram_range=(1, 2), min_df=3, token_pattern=r"\S+", binary=True), words)
-    model = make_pipeline(features, LogisticRegression(max_iter=300, C=10, class_weight="balanced"))
+    model = make_pipeline(features, LogisticRegression(solver="liblinear", C=10, class_weight="balanced"))
     model.fit([*fine, *spoilt], [0] * len(fine) + [1] * len(spoilt))
     return Detector(model)
 

@@ -19,8 +19,8 @@ from alm_bench.quality.tasks import TASKS, Task
 Pool = Callable[[str, Iterable[Work]], Iterator[Done]]
 """Package and work to results: `on_processes` or `on_ray` with their places filled in."""
 
-Progress = Callable[[str, int, int], None]
-"""Package, clips done, clips in all."""
+Progress = Callable[[int, int], None]
+"""Clips done, clips in all."""
 
 Judge = Callable[[Sequence[Item], Mapping[str, Any], Mapping[str, Path]], list[Measure]]
 """Further scores of a task's answers: examples, answers by question, recordings by name."""
@@ -102,7 +102,7 @@ def ask_package(
         journal.add(todo[done.work], done)
         said.update(done.said)
         failed.update(done.failed)
-        progress(path.name, count, clips)
+        progress(count, clips)
     return Answered(path, sha256, info.scheme, info.model.family, info.weights.source, clips, resumed, said, failed)
 
 
