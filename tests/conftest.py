@@ -63,3 +63,30 @@ def tiny_export(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def tiny_package(tiny_export: Callable[[str], Exported]) -> Path:
     """The tiny model as a float32 package."""
     return tiny_export("fp32").path
+
+
+@pytest.fixture(scope="session")
+def tiny_clap_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights folder of `tiny_clap`."""
+    from tiny_clap import write_tiny_clap
+
+    return write_tiny_clap(tmp_path_factory.mktemp("tiny-clap") / "weights")
+
+
+@pytest.fixture(scope="session")
+def tiny_space(tiny_clap_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported]:
+    """Exports tiny `clap` or `pam` by precision and options, once per session."""
+    from tiny_clap import export_space
+    from tiny_mellow import single_thread
+
+    folder, made = tmp_path_factory.mktemp("spaces"), {}
+
+    def exported(family: str = "clap", precision: str = "fp32", **options: object) -> Exported:
+        key = (family, precision, *sorted((name, str(value)) for name, value in options.items()))
+        if key not in made:
+            with single_thread():
+                path = folder / f"{len(made)}.alm"
+                made[key] = export_space(family, tiny_clap_weights, path, precision, **options)
+        return made[key]
+
+    return exported

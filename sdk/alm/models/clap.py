@@ -54,6 +54,8 @@ class Classification:
 class Clap(SoundSpace):
     """A loaded CLAP package. Made by `alm.load`."""
 
+    crops = True
+
     def __init__(
         self,
         package: Package,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 
@@ -38,6 +39,9 @@ class HeardSound:
 
 class SoundSpace(Model):
     """A model that compares sounds with texts. Safe to use from several threads at once, which run side by side."""
+
+    crops: ClassVar[bool] = False
+    """Whether the authors' loader takes one window of a long recording, at random, and `compat` therefore the first."""
 
     def __init__(
         self,
@@ -84,7 +88,8 @@ class SoundSpace(Model):
         """A recording, window by window. Sources as for `alm.models.Mellow.listen`, AudioError when one is unusable.
 
         `window="first"` hears the first window only. `compat=True` reads audio as the authors' own loader does:
-        channels one behind the other, their resampler.
+        channels one behind the other, their resampler; for CLAP the start of a long recording, where they take a random
+        place.
         """
         vectors, spans = [], []
         for heard in self._windows(source, window, compat):
@@ -140,7 +145,7 @@ class SoundSpace(Model):
     def _windows(self, source: Source, policy: WindowPolicy, compat: bool) -> Iterator[Window]:
         rate, length = self.info.frontend.sample_rate, self.info.frontend.samples
         if compat:
-            return compat_windows(source, rate, length, policy)
+            return compat_windows(source, rate, length, "first" if self.crops else policy)
         return stream_windows(source, rate, length, policy)
 
     def _test(self, golden: Golden) -> Iterator[tuple[str, Array]]:
