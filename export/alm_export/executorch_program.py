@@ -7,6 +7,7 @@ and values outside.
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections import Counter
@@ -25,6 +26,8 @@ from alm_export.executorch_encoder import AudioEncoderMethod
 from alm_quantize.gate import Assignment
 from alm_train.models.mellow import Mellow
 
+PROGRAM, DELEGATION = "model.pte", "delegation.json"
+"""Entries of a package: the program, and what XNNPACK runs of it."""
 GROUP = 32
 """Weights per scale with 4 bits; XNNPACK takes multiples of 32."""
 ROWS = 16
@@ -109,9 +112,9 @@ def require_executorch() -> None:
         ) from error
 
 
-def describe_delegation(report: Mapping[str, Delegation]) -> dict[str, dict[str, Any]]:
-    """The report as plain data."""
-    return {name: asdict(delegation) for name, delegation in report.items()}
+def delegation_json(report: Mapping[str, Delegation]) -> bytes:
+    """The entry `delegation.json`."""
+    return json.dumps({name: asdict(delegation) for name, delegation in report.items()}, indent=1).encode()
 
 
 def keep_inputs_in_place(program: Any) -> None:

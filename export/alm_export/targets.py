@@ -16,13 +16,24 @@ from alm_quantize.schemes import SCHEMES
 
 Ladders = Mapping[str, tuple[str, ...]]
 
-ENGINES = {"onnxruntime": "onnxruntime", "gguf": "llama.cpp", "llama.cpp": "llama.cpp"}
+ENGINES = {
+    "onnxruntime": "onnxruntime",
+    "gguf": "llama.cpp",
+    "llama.cpp": "llama.cpp",
+    "executorch": "executorch",
+}
 """What --engine takes, and the engine that it means."""
 OWN_LADDERS: Mapping[str, Mapping[str, Ladders]] = {
     "llama.cpp": {
         "fp32": {"decoder": ("fp32",), "head": ("fp32",)},
         "int8": {"decoder": ("q8_0",), "head": ("q8_0",)},
         "int4": {"decoder": ("q4_0", "q8_0"), "head": ("q8_0",)},
+    },
+    # One program holds all three; a scheme there is ExecuTorch's own name for it.
+    "executorch": {
+        "fp32": dict.fromkeys(PARTS, ("fp32",)),
+        "int8": {"audio_encoder": ("8da8w", "fp32"), "decoder": ("8da8w",), "head": ("8da8w",)},
+        "int4": {"audio_encoder": ("8da8w", "fp32"), "decoder": ("8da4w", "8da8w"), "head": ("8da8w",)},
     },
 }
 """By engine and precision, the parts that it stores its own way; the others it leaves to onnxruntime."""
@@ -71,6 +82,7 @@ TARGETS = {
         Target("arm64", "any 64-bit Arm Linux machine", "onnxruntime", _precisions("int8")),
         Target("rpi5", "Raspberry Pi 5 (Cortex-A76)", "onnxruntime", _precisions("int8")),
         Target("rpi4", "Raspberry Pi 4 (Cortex-A72)", "onnxruntime", _precisions("int8")),
+        Target("android", "64-bit Arm phones and tablets", "onnxruntime", _precisions("int8")),
         Target("x86_64", "any 64-bit x86 machine with AVX2", "onnxruntime", _precisions("uint8")),
     )
 }

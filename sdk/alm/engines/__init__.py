@@ -15,10 +15,14 @@ from alm.errors import DependencyError, EngineError
 
 __all__ = ["ENGINES", "EXTRAS", "Decoder", "Engine", "Graph", "KVCache", "load_engine", "load_engines"]
 
-ENGINES = {"onnxruntime": "alm.engines.onnxruntime", "llama.cpp": "alm.engines.llama_cpp"}
+ENGINES = {
+    "onnxruntime": "alm.engines.onnxruntime",
+    "llama.cpp": "alm.engines.llama_cpp",
+    "executorch": "alm.engines.executorch",
+}
 """Name in manifests to the module whose `engine(threads)` makes it, or `engine(threads, options)` where it has
 `Options`, a frozen dataclass of what can be set on it."""
-EXTRAS = {"llama.cpp": "alm-edge[gguf]"}
+EXTRAS = {"llama.cpp": "alm-edge[gguf]", "executorch": "alm-edge[executorch]"}
 """What to install for an engine whose library the base install leaves out."""
 
 

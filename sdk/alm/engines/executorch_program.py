@@ -1,0 +1,160 @@
+"""One ExecuTorch program in memory: checked, its methods checked against what the manifest describes, then run.
+
+The runtime takes a program as bytes or by the name of a file that holds nothing else, so the entry is read into memory:
+its size is resident beside what XNNPACK packs of it. Importing this module imports executorch.runtime, and with it
+torch, against which that runtime is linked.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from alm.engines.base import Array
+from alm.errors import EngineError
+
+IDENTIFIER, EXTENDED = b"ET12", b"eh00"
+"""What a program begins with behind its first four bytes."""
+HEADER = struct.Struct("<4s4s4sIQQQ")
+"""Root of the flatbuffer, identifier; magic, length, size of the program, offset and size of what follows it."""
+FLOAT, LONG = 6, 4
+"""Types of tensors as ExecuTorch counts them."""
+Signature = tuple[int, tuple[int | None, ...]]
+"""Type and sizes of an input; None for any size."""
+SLACK = 64
+"""Numbers behind an input that may be read: XNNPACK's kernels load whole vectors."""
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """The runtime tells stderr what it reads about the processor, from C++ and without a switch."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+with _silent():
+    from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
+    from executorch.runtime import Method, Runtime, Verification
+
+    # Attention and the update of the caches. Their Python module would import torch's compiler as well.
+    _custom = Path(next(iter(__import__("executorch").__path__)), "extension/llm/custom_ops")
+    for _library in sorted(_custom.glob("libcustom_ops_aot_lib.*")):
+        torch.ops.load_library(_library)
+
+
+def set_threads(threads: int) -> None:
+    """Compute with `threads` threads, in all programs of this process."""
+    with _silent():
+        _unsafe_reset_threadpool(threads)
+
+
+class LoadedProgram:
+    """A program whose methods run one at a time: they share one block of memory for what they compute."""
+
+    def __init__(self, entry: str, data: bytes) -> None:
+        _check_header(entry, data)
+        self.entry = entry
+        """Name in the package, for messages."""
+        self._lock = threading.Lock()
+        try:
+            with _silent():
+                self.program = Runtime.get().load_program(data, verification=Verification.InternalConsistency)
+        except RuntimeError as error:
+            raise EngineError(f"executorch cannot load {entry!r}: {error}; export the package again") from error
+
+    def method(
+        self, name: str, component: str, inputs: Sequence[Signature], outputs: int, width: int | None = None
+    ) -> LoadedMethod:
+        """A method of a component, checked before it is loaded: its `inputs`, the number of its outputs, and the last
+        dimension of the first one where `width` gives it."""
+        if name not in self.program.method_names:
+            known = ", ".join(sorted(self.program.method_names))
+            raise EngineError(f"{self.entry!r} has no method {name!r}, only {known}; export the package again")
+        try:
+            meta = self.program.metadata(name)
+            found = [meta.input_tensor_meta(place) for place in range(meta.num_inputs())]
+            last = meta.output_tensor_meta(0).sizes()[-1]
+            if len(found) != len(inputs) or meta.num_outputs() != outputs or width not in (None, last):
+                raise EngineError(self._foreign(name))
+            if not all(_fits(tensor, *expected) for tensor, expected in zip(found, inputs, strict=True)):
+                raise EngineError(self._foreign(name))
+            with _silent():
+                method = self.program.load_method(name)
+        except (RuntimeError, IndexError) as error:
+            message = f"executorch cannot load {name!r} of {self.entry!r}: {error}; export the package again"
+            raise EngineError(message) from error
+        assert method is not None
+        return LoadedMethod(self, component, method)
+
+    def execute(self, method: Method, inputs: Sequence[torch.Tensor], where: str) -> list[Array]:
+        """Copies of the outputs of one run."""
+        try:
+            with self._lock:
+                return [output.numpy() for output in method.execute(inputs)]
+        except RuntimeError as error:
+            raise EngineError(f"executorch failed in the {where}: {error}") from error
+
+    def _foreign(self, name: str) -> str:
+        return (
+            f"{name!r} of {self.entry!r} does not take or give what the manifest describes: it is another model's; "
+            "export the package again"
+        )
+
+
+@dataclass(frozen=True)
+class LoadedMethod:
+    """A method that can run."""
+
+    program: LoadedProgram
+    """Its program. The runtime reads from the program's bytes, which only this keeps."""
+    component: str
+    """Whose it is, for messages."""
+    method: Method
+    """The runtime's own."""
+
+    def run(self, *inputs: torch.Tensor) -> list[Array]:
+        """The outputs; EngineError when the runtime fails."""
+        return self.program.execute(self.method, inputs, self.component.replace("_", " "))
+
+
+def _fits(tensor: Any, kind: int, sizes: tuple[int | None, ...]) -> bool:
+    found = tensor.sizes()
+    same = tensor.dtype() == kind and len(found) == len(sizes)
+    return same and all(size in (None, one) for size, one in zip(sizes, found, strict=True))
+
+
+def _check_header(entry: str, data: bytes) -> None:
+    """EngineError unless `data` is a whole program: what the runtime finds missing later may end the process."""
+    if len(data) < HEADER.size or data[4:8] != IDENTIFIER or data[8:12] != EXTENDED:
+        raise EngineError(
+            f"{entry!r} is no ExecuTorch program with the identifier {IDENTIFIER.decode()}; export it again"
+        )
+    size, segments, segment_bytes = HEADER.unpack_from(data)[4:]
+    end = max(size, segments + segment_bytes)
+    if end > len(data) or (segments and segments < size):
+        raise EngineError(f"{entry!r} is cut: its header speaks of {end} bytes, found {len(data)}; export it again")
+
+
+def padded_tensor(array: Array) -> torch.Tensor:
+    """A float32 copy with room behind it."""
+    padded = np.zeros(array.size + SLACK, np.float32)
+    padded[: array.size] = array.reshape(-1)
+    return torch.from_numpy(padded[: array.size]).reshape(array.shape)
