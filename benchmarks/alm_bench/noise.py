@@ -15,9 +15,9 @@ from alm_bench.results import Noise
 
 REPEATS = 25
 SIZE = 320
-"""Rows of the matrices of the fixed work, some milliseconds on one core."""
-SPINS = 40_000
-"""Turns of the interpreter's loop in the fixed work."""
+"""Rows of the matrices of the fixed work."""
+SPINS, PRODUCTS = 200_000, 16
+"""Turns of the interpreter's loop and matrix products in the fixed work, some 15 ms in all on an idle core."""
 MOST_SPREAD, MOST_DRIFT, MOST_OTHERS = 0.10, 0.05, 0.10
 """A quiet machine: spread of the fixed work, change of its median meanwhile, cores that others use."""
 
@@ -31,7 +31,7 @@ def fixed_work() -> tuple[float, ...]:
         total = 0
         for number in range(SPINS):
             total += number
-        for _ in range(4):
+        for _ in range(PRODUCTS):
             matrix @ matrix
         seconds.append(time.perf_counter() - started)
     return tuple(seconds[1:])

@@ -22,18 +22,16 @@ def table(result: Result) -> str:
     """The comparison as Markdown, with the machine it belongs to. BenchError for a result without our package."""
     ours = next((side for side in result.sides if side.name == OURS), None)
     if ours is None:
-        raise BenchError(
-            f"found the sides {', '.join(side.name for side in result.sides)}, expected {OURS!r} among them"
-        )
+        names = ", ".join(side.name for side in result.sides)
+        raise BenchError(f"found the sides {names}, expected {OURS!r} among them")
     threads = max(run.threads for run in ours.runs)
     mine = _run(ours, threads)
-    lines = [_line(HEADER), _line(("---",) * len(HEADER))]
-    for side in result.sides:
-        lines.append(_row(side, _run(side, threads), mine))
+    rows = [_row(side, _run(side, threads), mine) for side in result.sides]
+    lines = [_line(HEADER), _line(("---",) * len(HEADER)), *rows]
     here, rounds = result.environment, len(mine.stages["load"])
     title = (
-        f"Full-size Mellow, random weights, {threads} threads of {here.processor} ({here.machine}, {here.cores} cores), "
-        f"medians of {rounds}, {result.made[:10]}:"
+        f"Full-size Mellow, random weights, {threads} threads of {here.processor} ({here.machine}, {here.cores} "
+        f"cores), medians of {rounds}, {result.made[:10]}:"
     )
     busy = f"\n\nThe machine was busy: {'; '.join(result.noise.busy)}." if result.noise.busy else ""
     return f"{title}\n\n" + "\n".join(lines) + busy

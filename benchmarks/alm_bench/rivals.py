@@ -44,6 +44,8 @@ def _nothing(folder: Path) -> Path:
 
 def _package(folder: Path) -> Path:
     path = folder / "mellow-random-int4.alm"
+    if path.exists():
+        return path
     target = TARGETS.get(platform.machine())
     if target is None:
         raise BenchError(f"packages are exported for {' and '.join(TARGETS)}, this machine is {platform.machine()}")
@@ -91,6 +93,8 @@ def _huggingface(folder: Path) -> Path:
 
 
 def _gguf(folder: Path) -> Path:
+    if (folder / "q4_0.gguf").exists():
+        return folder / "q4_0.gguf"
     from alm_export.llama_gguf import quantize_gguf, write_gguf
     from alm_train.checkpoints.weights import load_weights
 
@@ -102,6 +106,8 @@ def _gguf(folder: Path) -> Path:
 
 
 def _naive_onnx(folder: Path) -> Path:
+    if (folder / "naive.onnx").exists():
+        return folder / "naive.onnx"
     import torch
     from transformers import LlamaForCausalLM
 
@@ -119,13 +125,15 @@ def _naive_onnx(folder: Path) -> Path:
     length = {"input_ids": {1: torch.export.Dim("length", min=2, max=2048)}}
     ids = torch.arange(16)[None]
     torch.onnx.export(
-        Logits(model), (ids,), path, output_names=["logits"], dynamic_shapes=length, dynamo=True, verbose=False
+        Logits(model).eval(), (ids,), path, output_names=["logits"], dynamic_shapes=length, dynamo=True, verbose=False
     )
     return path
 
 
 def _genai(folder: Path) -> Path:
     made = folder / "genai"
+    if (made / "genai_config.json").exists():
+        return made
     options = ["-i", str(_huggingface(folder)), "-o", str(made), "-p", "int4", "-e", "cpu"]
     _python("-m", "onnxruntime_genai.models.builder", *options, "-c", str(folder / "cache"))
     return made

@@ -18,6 +18,9 @@ def rivals(
     only: Annotated[list[str] | None, typer.Option(help="A rival to run; may be repeated.", show_default="all")] = None,
     threads: Threads = "1,2",
     rounds: Rounds = 3,
+    folder: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Keep here what rivals read, and make only what is missing.")
+    ] = None,
     output: Output = None,
     as_json: AsJson = False,
 ) -> None:
@@ -28,8 +31,10 @@ def rivals(
     if unknown := [name for name in names if name not in RIVALS]:
         raise BenchError(f"unknown rival {unknown[0]!r}; this version has {', '.join(RIVALS)}")
     counts = parse_threads(threads)
-    with tempfile.TemporaryDirectory(prefix="alm-bench-") as folder, under_way() as report:
-        result, missing = measure_rivals(names, Path(folder), counts, rounds, report)
+    with tempfile.TemporaryDirectory(prefix="alm-bench-") as passing, under_way() as report:
+        kept = folder or Path(passing)
+        kept.mkdir(parents=True, exist_ok=True)
+        result, missing = measure_rivals(names, kept, counts, rounds, report)
     for name, reason in missing.items():
         print(f"alm-bench: {name} left out: {reason}", file=sys.stderr)
     show(result, output, as_json)

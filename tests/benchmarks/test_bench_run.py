@@ -1,0 +1,130 @@
+"""A package is measured in processes of its own, and its stages are the SDK's own timing."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import alm
+from alm.answers import Timing
+from alm.session import Clip
+from alm_bench.commands import app
+from alm_bench.package_facts import examine
+from alm_bench.page_cache import drop, resident_share
+from alm_bench.residency import Sampler, highest_mb, thinned
+from alm_bench.results import BenchError, Resident, parse_result
+from alm_bench.workloads import ask, workload
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_run(tiny_package: Path, tmp_path: Path) -> None:
+    words = ["run", str(tiny_package), "--rounds", "2", "--cache", "warm", "--sounds", "0", "--json"]
+    done = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "x.json")], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    result = parse_result((tmp_path / "x.json").read_text(), "x.json")
+    assert json.loads(done.stdout) == json.loads(result.to_json())
+    (side,) = result.sides
+    (run,) = side.runs
+    assert (run.threads, run.cache, run.unit, run.steps) == (1, "warm", "s", 23)
+    assert all(len(readings) == 2 and min(readings) > 0 for readings in run.stages.values())
+    (memory,) = side.memory
+    assert memory.interpreter.total_mb < memory.steady.total_mb <= memory.highest_mb
+    assert side.package is not None and side.package.size == tiny_package.stat().st_size
+    assert side.energy is not None and (side.energy.joules_per_answer or side.energy.source.startswith("not available"))
+    assert result.roofline[0].read_gbs > 0.1 and result.roofline[0].gemm_gflops > 0.1
+
+
+def test_stages_are_the_timing_of_the_sdk(tiny_package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = []
+    stream = Clip.stream
+
+    def recorded(self: Clip, *arguments: object, **options: object) -> object:
+        streams.append(stream(self, *arguments, **options))  # type: ignore[arg-type]
+        return streams[-1]
+
+    monkeypatch.setattr(Clip, "stream", recorded)
+    with alm.load(tiny_package, threads=1) as model:
+        done = ask(model, time.perf_counter, "s", 6)
+    first, second = (made.answer.timing for made in streams)
+    assert isinstance(first, Timing)
+    assert done.stages["encode"] == first.encode
+    assert done.stages["prefill"] == first.prefill
+    assert done.stages["first_token"] == first.first_token
+    assert done.stages["next_question"] == second.first_token
+    assert done.stages["decode"] == second.decode
+    assert done.stages["answer"] == first.encode + first.prefill + first.decode
+    # Packages are compared over answers of one length, whatever they would say.
+    assert [len(made.answer.tokens) for made in streams] == [6, 6] and done.steps == 5
+
+
+def test_instructions_are_counted_at_the_same_places(tiny_package: Path) -> None:
+    ticks = iter(range(1000))
+    with alm.load(tiny_package, threads=1) as model:
+        done = ask(model, lambda: float(next(ticks)), "instructions", 4)
+    # Two readings around listening, then one per token.
+    assert done.stages == {"encode": 1, "first_token": 1, "decode": 3, "next_question": 1, "answer": 5}
+
+
+def test_a_package_of_another_machine(tiny_package: Path) -> None:
+    with pytest.raises(BenchError, match=r"exported for x86_64 \(x86_64\), this machine is aarch64"):
+        examine(tiny_package, "aarch64")
+
+
+def test_facts_and_work(tiny_package: Path) -> None:
+    facts, work = examine(tiny_package, "x86_64")
+    with alm.load(tiny_package) as model:
+        manifest = model.info
+        weights = [name for name in manifest.components["decoder"].weights if "embedding" not in name]
+        matrices = sum(t.size for name in weights for t in model.package.tensors(name).values() if t.ndim >= 2)
+    assert facts.schemes["decoder"] == "fp32" and facts.weights == "path"
+    assert work is not None and manifest.prompt is not None
+    assert work.prefill_flop == 2 * matrices * manifest.prompt.prompt_tokens
+    assert work.step_bytes > sum(manifest.entries[name].size for name in weights)
+
+
+def test_a_package_that_nothing_measures(tiny_package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alm_bench.workloads.WORKLOADS", {})
+    with alm.load(tiny_package) as model, pytest.raises(BenchError, match="can ask, compare, choose; this version"):
+        workload(model)
+
+
+def test_a_file_that_is_no_package(tmp_path: Path) -> None:
+    (tmp_path / "x.alm").write_bytes(b"PK")
+    done = CliRunner().invoke(app, ["run", str(tmp_path / "x.alm")])
+    assert "x.alm" in str(done.exception)
+
+
+@pytest.mark.parametrize("threads", ["0", "1,1", "two", "", "1;2"])
+def test_threads_are_numbers(threads: str, tiny_package: Path) -> None:
+    done = CliRunner().invoke(app, ["run", str(tiny_package), "--threads", threads])
+    assert "expected numbers of threads such as 1 or 1,2,4" in str(done.exception)
+
+
+def test_a_cold_file_is_not_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(bytes(8_000_000))
+    path.read_bytes()
+    assert resident_share(path) == 1.0
+    try:
+        drop(path)
+    except BenchError as error:
+        pytest.skip(f"this file system is in memory: {error}")
+    assert resident_share(path) < 0.02
+
+
+def test_memory_is_sampled_and_no_peak_is_thinned_away() -> None:
+    with Sampler() as sampler:
+        taken = bytearray(40_000_000)
+        taken[::4096] = b"x" * len(taken[::4096])
+        during = sampler.look()
+        del taken
+    assert during.anonymous_mb > sampler.samples[0].anonymous_mb + 35
+    assert highest_mb() >= during.total_mb
+    samples = [Resident(float(number), 1.0, 500.0 if number == 777 else 1.0) for number in range(1000)]
+    kept = thinned(samples)
+    assert len(kept) <= 120 and max(sample.total_mb for sample in kept) == 501.0
