@@ -4,7 +4,7 @@
 #   make test    style, types and the whole test suite
 #   make lint    style and types only
 #   make test-arm64   the device install and the demo's package on emulated Arm processors (Debian 12 on x86-64, root)
-#   make test-engines   the engines that are extras; llama-cpp-python compiles for up to 20 minutes the first time
+#   make test-engines   the engines that are extras: llama.cpp, which compiles for up to 20 minutes, and ExecuTorch
 #   make test-mic     the microphone through PortAudio, against a paced fake device (Debian 12, root)
 #   make clean   remove .venv, caches and the demo's package
 #
@@ -32,8 +32,8 @@ test: lint
 	$(BIN)/pytest
 
 # Without the extras these tests are skipped, so that `make test` needs no compiler.
-test-engines: .venv/.dev .venv/.gguf
-	$(BIN)/pytest tests/engines tests/export/test_llama_gguf.py
+test-engines: .venv/.dev .venv/.gguf .venv/.executorch
+	$(BIN)/pytest tests/engines tests/export/test_llama_gguf.py tests/export/test_executorch_program.py
 
 # Emulation shows that the answers are the same on Arm, and says nothing about time.
 test-arm64: $(PACKAGE)
@@ -67,6 +67,6 @@ clean:
 	|| $(PIP) install -c constraints.txt --extra-index-url $(TORCH_INDEX) torch
 	@touch $@
 
-.venv/.export .venv/.dev .venv/.gguf: .venv/.%: .venv/.torch pyproject.toml
+.venv/.export .venv/.dev .venv/.gguf .venv/.executorch: .venv/.%: .venv/.torch pyproject.toml
 	CMAKE_ARGS="-DLLAVA_BUILD=OFF" $(PIP) install --quiet -c constraints.txt -e ".[$*]"
 	@touch $@
