@@ -50,7 +50,8 @@ class OnnxRuntime:
         session = self._session(package, component, self.threads)
         if component == "audio_encoder":
             check_audio_encoder(session, package.manifest.components[component].graph, package.manifest)
-        return OnnxGraph(session, gives_back=True)
+        # Nothing else wants the memory where there is no decoder, and keeping it makes full-size PAM 1.3 times as fast.
+        return OnnxGraph(session, gives_back="decoder" in package.manifest.components)
 
     def load_embedding(self, package: Package) -> OnnxEmbedding:
         """Load `token_embedding`."""
