@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,21 +11,32 @@ import pytest
 if TYPE_CHECKING:
     from alm_export.pipeline import Exported
 
-LIBRARIES = {"onnxruntime": "onnxruntime", "llama.cpp": "llama_cpp"}
-
-
-@pytest.fixture(scope="session", params=list(LIBRARIES))
-def engine_package(
-    request: pytest.FixtureRequest, tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """The tiny model with its decoder on an engine."""
-    return export_for(request.param, tiny_weights, tmp_path_factory).path
+LIBRARIES = {"onnxruntime": "onnxruntime", "llama.cpp": "llama_cpp", "executorch": "executorch"}
 
 
 @pytest.fixture(scope="session")
-def gguf_package(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def engine_packages(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The tiny model on an engine, exported once."""
+    made: dict[str, Path] = {}
+
+    def package(engine: str) -> Path:
+        if engine not in made:
+            made[engine] = export_for(engine, tiny_weights, tmp_path_factory).path
+        return made[engine]
+
+    return package
+
+
+@pytest.fixture(scope="session", params=list(LIBRARIES))
+def engine_package(request: pytest.FixtureRequest, engine_packages: Callable[[str], Path]) -> Path:
+    """The tiny model on each engine in turn."""
+    return engine_packages(request.param)
+
+
+@pytest.fixture(scope="session")
+def gguf_package(engine_packages: Callable[[str], Path]) -> Path:
     """The tiny model with its decoder on llama.cpp."""
-    return export_for("llama.cpp", tiny_weights, tmp_path_factory).path
+    return engine_packages("llama.cpp")
 
 
 def export_for(engines: str, weights: Path, folders: pytest.TempPathFactory) -> Exported:

@@ -1,0 +1,160 @@
+"""A package whose components are methods of one ExecuTorch program: the same answers, and what is this engine's own."""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_mellow import DECODER, FRONTEND, QUESTION, RATE, entries_of, noise, write_altered
+
+import alm
+from alm.engines import load_engine
+from alm.errors import DependencyError, EngineError
+from alm.package import write_package
+from alm.verify import verify
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+QUESTIONS = (QUESTION, "is there a dog barking?", "what is the sound? a) rain b) siren", "?")
+
+
+@pytest.fixture(scope="session")
+def pte_package(engine_packages: Callable[[str], Path]) -> Path:
+    """The tiny model on ExecuTorch."""
+    return engine_packages("executorch")
+
+
+def recordings(count: int) -> list[tuple]:
+    return [(noise(FRONTEND.samples, seed)[0], RATE) for seed in range(count)]
+
+
+def test_answers_are_those_of_onnxruntime(pte_package: Path, tiny_package: Path) -> None:
+    with alm.load(pte_package) as ours, alm.load(tiny_package) as other:
+        assert {component.engine for component in ours.info.components.values()} == {"executorch"}
+        for recording in recordings(4):
+            with ours.listen(recording) as clip, other.listen(recording) as expected:
+                for question in QUESTIONS:
+                    answer = expected.ask(question, max_tokens=12)
+                    assert clip.ask(question, max_tokens=12).tokens == answer.tokens
+                    assert clip.ask(question, max_tokens=12, draft=answer.text).tokens == answer.tokens
+                chosen = clip.choose(QUESTION, ["rain", "a siren", "a bell"])
+                wanted = expected.choose(QUESTION, ["rain", "a siren", "a bell"])
+                assert chosen.probabilities == pytest.approx(wanted.probabilities, abs=1e-4)
+
+
+def test_streams_are_cancelled_and_others_go_on(pte_package: Path) -> None:
+    with alm.load(pte_package) as model, model.listen(recordings(1)[0]) as clip:
+        whole = clip.ask(QUESTION, max_tokens=12)
+        streams = [clip.stream(QUESTION, max_tokens=12) for _ in range(4)]
+        pieces = [[next(stream)] for stream in streams]
+        streams[2].close()
+        for number, stream in enumerate(streams):
+            pieces[number].extend(stream)
+        assert [piece.token for piece in pieces[2]] == list(whole.tokens[:1])
+        assert all(tuple(p.token for p in pieces[n]) == whole.tokens for n in (0, 1, 3))
+
+
+def test_sessions_are_saved_with_their_prefixes(pte_package: Path, tmp_path: Path) -> None:
+    with alm.load(pte_package) as model, model.listen(recordings(1)[0]) as clip:
+        answer = clip.ask(QUESTION, max_tokens=8)
+        clip.save(tmp_path / "clip.alms")
+        with alm.restore(tmp_path / "clip.alms", model) as again:
+            assert again.ask(QUESTION, max_tokens=8).tokens == answer.tokens
+
+
+def test_states_of_other_caches_are_refused(pte_package: Path) -> None:
+    with alm.load(pte_package) as model:
+        decoder = model.reader.decoder
+        cache = decoder.new_cache()
+        cache.append(np.ones((5, DECODER.width), np.float32))
+        state = cache.state()
+        again = decoder.cache_from(state)
+        assert again.length == 5
+        np.testing.assert_array_equal(again.state(), state)
+        spoiled = state.copy()
+        spoiled[0, 0, 0, 0] = np.nan
+        for wrong in (state.astype(np.float64), state[1:], state[:, :0], state[..., 1:], spoiled):
+            with pytest.raises(EngineError, match="keys and values"):
+                decoder.cache_from(wrong)
+
+
+def test_it_verifies(pte_package: Path) -> None:
+    verify(pte_package).check()
+
+
+def test_the_package_says_what_runs_outside_xnnpack(pte_package: Path) -> None:
+    report = json.loads(entries_of(pte_package)[1]["delegation.json"])
+    assert report["audio_encoder"]["delegates"] == 1
+    assert report["append"]["delegates"] == DECODER.layers + 2
+    assert report["append"]["outside"]["llama.custom_sdpa.default"] == DECODER.layers
+    assert set(report) == {"audio_encoder", "token_embedding", "text_decoder", "append"}
+
+
+def test_runners_of_language_models_find_what_they_look_for(pte_package: Path) -> None:
+    import torch
+    from executorch.runtime import Runtime
+
+    program = Runtime.get().load_program(entries_of(pte_package)[1]["model.pte"])
+    named = [name for name in program.method_names if name.startswith(("get", "use", "enable"))]
+    constants = {name: program.load_method(name).execute([]) for name in named}
+    with alm.load(pte_package) as model:
+        shape, stop = model.info.decoder, model.info.generation.stop_id
+        decoder = model.reader.decoder
+        ids = np.arange(7)
+        expected = decoder.new_cache().append(decoder.embed(ids))
+    assert constants == {
+        "get_bos_id": [stop], "get_eos_ids": [stop], "get_vocab_size": [shape.vocabulary],
+        "get_max_seq_len": [shape.max_positions], "get_max_context_len": [shape.max_positions],
+        "use_kv_cache": [True], "use_sdpa_with_kv_cache": [True], "enable_dynamic_shape": [True],
+    }  # fmt: skip
+    embeddings = program.load_method("token_embedding").execute([torch.from_numpy(ids[np.newaxis])])[0]
+    text = program.load_method("text_decoder")
+    text.execute([embeddings[:, :4].contiguous(), torch.tensor([0])])
+    logits = text.execute([embeddings[:, 4:].contiguous(), torch.tensor([4])])[0]
+    np.testing.assert_allclose(logits[0].numpy(), expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeros", "text", "header", "other"])
+def test_a_program_that_does_not_belong_is_refused(pte_package: Path, tmp_path: Path, damage: str) -> None:
+    program = entries_of(pte_package)[1]["model.pte"]
+    changed = {
+        "cut": lambda: program[: len(program) // 2],
+        "zeros": lambda: bytes(len(program)),
+        "text": lambda: b"program",
+        "header": lambda: program[:16] + struct.pack("<Q", 2**62) + program[24:],
+        "other": lambda: _another_program(),
+    }[damage]()
+    altered = write_altered(pte_package, tmp_path / "altered.alm", {"model.pte": changed})
+    with pytest.raises(EngineError, match=r"export (it|the package) again"):
+        alm.load(altered)
+
+
+def test_a_program_for_another_shape_is_refused(pte_package: Path, tmp_path: Path) -> None:
+    manifest, entries = entries_of(pte_package)
+    wrong = replace(manifest.decoder, kv_heads=manifest.decoder.kv_heads + 1)
+    write_package(tmp_path / "wrong.alm", replace(manifest, decoder=wrong), entries)
+    with pytest.raises(EngineError, match=r"'append' of 'model\.pte' does not take or give what the manifest"):
+        alm.load(tmp_path / "wrong.alm")
+
+
+def test_without_its_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("alm.engines.executorch", "alm.engines.executorch_program"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "executorch", None)
+    monkeypatch.setitem(sys.modules, "executorch.runtime", None)
+    with pytest.raises(DependencyError, match=r"pip install 'alm-edge\[executorch\]'"):
+        load_engine("executorch")
+
+
+def _another_program() -> bytes:
+    import torch
+    from executorch.exir import to_edge
+    from torch.export import export
+
+    return to_edge(export(torch.nn.Identity(), (torch.zeros(2),))).to_executorch().buffer
