@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -31,14 +32,17 @@ Family = StrEnum("Family", {name: name for name in FAMILIES})  # type: ignore[mi
 @app.command()
 def export(
     family: Annotated[Family, typer.Argument(help="Model family.")],
-    target: Annotated[str, typer.Option(help="Device: arm64, rpi4, rpi5 or x86_64.")] = "arm64",
+    target: Annotated[str, typer.Option(help="Device: arm64, rpi4, rpi5, android or x86_64.")] = "arm64",
     int4: Annotated[bool, typer.Option("--int4", help="4-bit decoder, 8-bit encoders (Mellow's default).")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="8 bits throughout (the others' default).")] = False,
     fp32: Annotated[bool, typer.Option("--fp32", help="No quantization.")] = False,
     scheme: Annotated[str | None, typer.Option(help="A scheme for all parts, or part=scheme,…")] = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="onnxruntime, gguf, or a comma list: the first is the default.", show_default="the target's"),
+        typer.Option(
+            help="onnxruntime, gguf, executorch, or a comma list: the first is the default.",
+            show_default="the target's",
+        ),
     ] = None,
     weights: Annotated[
         str, typer.Option(help="reference, random, an official checkpoint, or a path to one or a weights folder.")
@@ -163,6 +167,7 @@ def _print_plan(console: Console, request: Request) -> None:
 
 def _print_summary(console: Console, exported: Exported) -> None:
     from alm_export.card import QUALITY_COLUMNS, quality_rows
+    from alm_export.executorch_program import DELEGATION
 
     parity = Table("engine", "stage", "difference from PyTorch float32", title="Parity", title_justify="left")
     for engine, made in exported.made.items():
@@ -170,6 +175,9 @@ def _print_summary(console: Console, exported: Exported) -> None:
             unit = " tokens differ" if stage.stage == "tokens" else ""
             parity.add_row(engine, stage.stage, f"{stage.difference:.3g}{unit}")
     console.print(parity)
+    for made in exported.made.values():
+        if report := made.draft.components.entries.get(DELEGATION):
+            _print_delegation(console, json.loads(report))
     quality = Table(*QUALITY_COLUMNS, title="Quality", title_justify="left")
     for row in quality_rows(exported.manifest):
         quality.add_row(*row)
@@ -183,6 +191,15 @@ def _print_summary(console: Console, exported: Exported) -> None:
     )
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def _print_delegation(console: Console, report: Mapping[str, Mapping[str, Any]]) -> None:
+    columns = ("method", "delegates", "operators in them", "outside")
+    table = Table(*columns, title="Run by XNNPACK", title_justify="left")
+    for method, found in report.items():
+        outside = ", ".join(f"{count} {operator}" for operator, count in found["outside"].items())
+        table.add_row(method, str(found["delegates"]), str(found["nodes"]), outside or "nothing")
+    console.print(table)
 
 
 def _summary(exported: Exported) -> dict[str, object]:

@@ -89,7 +89,7 @@ def write_program(model: Mellow, schemes: Assignment, positions: int, path: Path
         )
         keep_inputs_in_place(edge.exported_program("append"))
         report = {name: _delegation(edge.exported_program(name).graph_module) for name in methods}
-        _check(report)
+        check_delegation(report)
         # Planned inputs would be copied in: every cache at every step.
         planning = {name: MemoryPlanningPass(alloc_graph_input=name != "append") for name in methods}
         program = edge.to_executorch(ExecutorchBackendConfig(memory_planning_pass=planning))
@@ -199,8 +199,12 @@ def _constants(model: Mellow, positions: int) -> dict[str, Any]:
 
 
 def _operator(node: Any) -> str:
-    """Name of the operator that a graph's node calls; empty where it calls none, or one of Python's own."""
-    return str(getattr(node.target, "_op", "")) if node.op == "call_function" else ""
+    """Name of the operator by which a graph's node computes a tensor; empty for any other node."""
+    from executorch.exir.dialects.edge._ops import EdgeOpOverload
+
+    operator = node.target._op if isinstance(node.target, EdgeOpOverload) else node.target
+    computes = isinstance(operator, torch._ops.OpOverload) and isinstance(node.meta.get("val"), torch.Tensor)
+    return str(operator) if computes else ""
 
 
 def _delegation(graph_module: Any) -> Delegation:
@@ -213,7 +217,8 @@ def _delegation(graph_module: Any) -> Delegation:
     return Delegation(len(inside), count, dict(sorted(outside.items())))
 
 
-def _check(report: Mapping[str, Delegation]) -> None:
+def check_delegation(report: Mapping[str, Delegation]) -> None:
+    """ExportError when a product would run outside XNNPACK."""
     left = {
         f"{count} × {operator} of {method}"
         for method, delegation in report.items()
