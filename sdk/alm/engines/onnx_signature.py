@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from alm.errors import EngineError
-from alm.package import Manifest
+from alm.package import Manifest, section
 from alm.package.manifest import DecoderShape
 
 Shape = tuple[int | None, ...]
@@ -53,6 +53,18 @@ def check_audio_encoder(session: Any, graph: str, manifest: Manifest) -> None:
     if outputs and manifest.prompt is not None and manifest.decoder is not None:
         tokens = 1, manifest.prompt.audio_tokens, manifest.decoder.width
         _check(outputs, {"audio_tokens": (FLOAT, tokens)}, graph, "output")
+
+
+def check_mapper(session: Any, graph: str, manifest: Manifest) -> None:
+    """EngineError unless the session takes the embeddings and the prompt that the manifest tells of, and gives its
+    prefix."""
+    mapper, decoder = section(manifest.mapper, "mapper"), section(manifest.decoder, "decoder")
+    vectors = ("first", "second")[: mapper.clips]
+    inputs: dict[str, tuple[str, Shape]] = dict.fromkeys(vectors, (FLOAT, (1, mapper.width)))
+    if manifest.prompt is not None:
+        inputs["prompt"] = FLOAT, (manifest.prompt.prompt_tokens, decoder.width)
+    _check(session.get_inputs(), inputs, graph, "input")
+    _check(session.get_outputs(), {"prefix": (FLOAT, (1, mapper.tokens, decoder.width))}, graph, "output")
 
 
 def _check(values: Iterable[Any], expected: Signature, graph: str, side: str) -> None:

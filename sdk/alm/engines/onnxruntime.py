@@ -18,7 +18,7 @@ import onnxruntime as ort
 
 from alm.engines.base import Array, Float32, Int64
 from alm.engines.external_data import relocate
-from alm.engines.onnx_signature import check_audio_encoder, check_decoder, check_embedding
+from alm.engines.onnx_signature import check_audio_encoder, check_decoder, check_embedding, check_mapper
 from alm.errors import EngineError
 from alm.memory import give_back
 from alm.package import Package, section
@@ -50,6 +50,8 @@ class OnnxRuntime:
         session = self._session(package, component, self.threads)
         if component == "audio_encoder":
             check_audio_encoder(session, package.manifest.components[component].graph, package.manifest)
+        if component == "mapper":
+            check_mapper(session, package.manifest.components[component].graph, package.manifest)
         # Nothing else wants the memory where there is no decoder, and keeping it makes full-size PAM 1.3 times as fast.
         return OnnxGraph(session, gives_back="decoder" in package.manifest.components)
 
