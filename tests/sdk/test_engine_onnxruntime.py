@@ -283,3 +283,13 @@ def test_nothing_opens_a_socket(tiny_package: Path, confined: bool) -> None:
     tokens, telemetry = json.loads(done.stdout)
     assert len(tokens) == 3
     assert telemetry == "1"
+
+
+@pytest.mark.parametrize("spinning", [True, False])
+def test_only_threads_of_the_decoder_spin_and_only_unless_told_otherwise(tiny_package: Path, spinning: bool) -> None:
+    setting = "session.intra_op.allow_spinning"
+    with alm.load(tiny_package, engine_options={"spinning": spinning}) as model:
+        decoder = model.reader.decoder.session.get_session_options()
+        assert decoder.get_session_config_entry(setting) == str(int(spinning))
+        encoder = model._parts.encoder._session.get_session_options()
+        assert encoder.get_session_config_entry(setting) == "0"

@@ -9,6 +9,7 @@ import math
 import mmap
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 # Official wheels from 1.29 on carry a telemetry uploader that is on unless this is set before the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -29,11 +30,23 @@ LONG = 64
 """Positions from which a run of the decoder gives back what it took: 10 MB for the prefix of the full-size model."""
 
 
-def engine(threads: int | None = None) -> OnnxRuntime:
+@dataclass(frozen=True)
+class Options:
+    """What `alm.load(engine_options=...)` sets on this engine."""
+
+    spinning: bool = True
+    """The decoder's threads spin while they wait for each other: 1.27 times the tokens per second of sleeping ones on
+    two idle cores, 1.07 times beside a process that takes 0.6 of a core."""
+
+
+DEFAULTS = Options()
+
+
+def engine(threads: int | None = None, options: Options = DEFAULTS) -> OnnxRuntime:
     """The engine with `threads` compute threads (default: one per core this process may use)."""
     if threads is not None and threads < 1:
         raise EngineError(f"threads is {threads}, expected at least 1")
-    return OnnxRuntime(threads or len(os.sched_getaffinity(0)))
+    return OnnxRuntime(threads or len(os.sched_getaffinity(0)), options)
 
 
 class OnnxRuntime:
@@ -41,9 +54,11 @@ class OnnxRuntime:
 
     name = "onnxruntime"
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, options: Options = DEFAULTS) -> None:
         self.threads = threads
         """Compute threads of each component."""
+        self.options = options
+        """As asked for."""
 
     def load_graph(self, package: Package, component: str) -> OnnxGraph:
         """Load one component; EngineError when onnxruntime refuses it."""
@@ -91,6 +106,9 @@ class OnnxRuntime:
         options.enable_mem_pattern = False
         # Buffers that wait to be used again stay allocated: 26 MB more for the full-size encoder, and no faster.
         options.enable_mem_reuse = False
+        # An encoder's threads would spin on into the prefix behind it, which then takes 1.13 times as long.
+        spinning = self.options.spinning and component == "decoder"
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
         try:
             session = ort.InferenceSession(graph, options, providers=PROVIDERS)
