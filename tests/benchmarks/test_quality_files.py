@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("sacrebleu")
-
 from alm_bench.quality.audio_files import AudioFolder
 from alm_bench.quality.formats import options_of
 from alm_bench.quality.items import TaskError
@@ -76,7 +74,7 @@ def test_every_format_is_recognised(tmp_path: Path) -> None:
     [
         ({"answer": "Yes", "input": "is it wet?", "subtype": "ClothoAQA.json"}, "mcq", "word", "is it wet?"),
         ({"answer": "it is wet"}, "detail", "", REASON["input"]),
-        ({"input": "caption first audio", "answer": "rain", "subtype": "Clotho.json"}, "caption", "", "caption the audio"),
+        ({"input": "caption first audio", "subtype": "Clotho.json"}, "caption", "", "caption the audio"),
         ({"subtype": "CLE.json"}, "entailment", "letter", REASON["input"]),
         (
             {"filepath2": "b.wav", "input": "Explain the difference in detail", "subtype": "", "answer": "the second"},

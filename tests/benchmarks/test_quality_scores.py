@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-pytest.importorskip("sacrebleu")
-
 from sacrebleu.metrics import BLEU
+from sklearn.metrics import f1_score
 
 from alm_bench.quality import entailment, mcq, texts
 from alm_bench.quality.asking import packed
@@ -102,6 +100,14 @@ def test_chosen_verdicts_become_labels() -> None:
     assert ("ACE caption before reason", "accuracy") not in found
 
 
+def test_macro_f1_is_the_usual_one() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        truth, told = random.integers(1, 4, (2, 12))
+        expected = f1_score(truth, told, labels=np.unique(truth), average="macro", zero_division=0)
+        assert entailment.macro_f1(truth, told, 4) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("fit", [0, 15])
 def test_thresholds_and_probe_tell_what_embeddings_tell(fit: int) -> None:
     random, items = np.random.default_rng(0), entailment_items(30, fit=fit)
@@ -115,7 +121,7 @@ def test_thresholds_and_probe_tell_what_embeddings_tell(fit: int) -> None:
     for way in ("zero-shot, two thresholds", "linear probe"):
         assert found[f"ACE {way}", "macro F1"].value > 95
         assert found[f"ACE {way}", "accuracy"].n == 3 * (30 - fit)
-    shuffled = {k: v for k, v in zip(said, random.permutation(list(said.values())), strict=True)}
+    shuffled = dict(zip(said, random.permutation(list(said.values())), strict=True))
     blind = {m.name[1:]: interval(m) for m in entailment.measures(items, shuffled)}
     assert blind["ACE zero-shot, two thresholds", "accuracy"].value < 60
 
@@ -188,5 +194,5 @@ def test_broken_captions_are_found() -> None:
 
 @pytest.mark.parametrize("kind", SPOILT)
 def test_every_kind_of_error_changes_a_caption(kind: str) -> None:
-    words = "a dog is barking loudly and a man speaks".split()
+    words = ["a", "dog", "is", "barking", "loudly", "and", "a", "man", "speaks"]
     assert SPOILT[kind](words, np.random.default_rng(0)) != words

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 
 from alm_bench.quality.asking import Done, Work, answer
 
@@ -38,7 +39,7 @@ def _pool(package: str, source: Iterator[Work], workers: int, threads: int) -> G
     running: dict[Future[Done], Work] = {}
     lost: list[Work] = []
     # Spawned, because a forked child inherits the locks of engine threads that it does not have.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_with_parent) as pool:
         while True:
             if not lost:
                 try:
@@ -55,3 +56,15 @@ def _pool(package: str, source: Iterator[Work], workers: int, threads: int) -> G
                     yield future.result()
                 except BrokenProcessPool:
                     lost.append(work)
+
+
+def _leave_with_parent() -> None:
+    # A killed parent closes no queue that its children would notice: they would wait for work, with a model each.
+    parent = parent_process()
+    assert parent is not None
+    threading.Thread(target=_leave_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _leave_after(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)

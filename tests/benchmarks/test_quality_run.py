@@ -1,0 +1,205 @@
+"""A run on several processes: every clip once, whatever dies, stops or cannot be read."""
+
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from alm_bench.commands import app
+from alm_bench.quality import processes
+from alm_bench.quality.asking import Done, Question, Work
+from alm_bench.quality.items import TaskError
+from alm_bench.quality.journal import Journal
+from alm_bench.quality.processes import on_processes
+
+CLIPS = 6
+BROKEN = "4.wav"
+QUESTION = "what is the sound? a) rain b) siren"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Questions of two files about six recordings, of which one is no audio and a seventh is missing."""
+    folder = tmp_path / "data"
+    (folder / "audio").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for clip in range(CLIPS):
+        soundfile.write(folder / "audio" / f"{clip}.wav", 0.1 * random.standard_normal(16000), 16000)
+    (folder / "audio" / BROKEN).write_bytes(b"no sound")
+    rows = [
+        {"taskname": "x", "filepath1": f"{clip}.wav", "filepath2": "", "input": QUESTION, "answer": "a) rain",
+         "subtype": "mcq"}
+        for clip in range(CLIPS + 1)
+    ]  # fmt: skip
+    (folder / "questions.json").write_text(json.dumps(rows))
+    with (folder / "entailment.csv").open("w", newline="") as file:
+        names = ("Audio file", "Entailment", "Neutral", "Contradiction")
+        writer = csv.writer(file)
+        writer.writerow(("Dataset", *names))
+        writer.writerows(("made", f"{clip}.wav", "rain", "a bell", "a crow") for clip in range(CLIPS))
+    return folder
+
+
+def run(*words: object) -> None:
+    result = CliRunner().invoke(app, ["quality", *map(str, words)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+
+
+def test_two_packages_side_by_side(tiny_package: Path, data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.alm"
+    other.write_bytes(tiny_package.read_bytes())
+    output = tmp_path / "results.json"
+    words = (tiny_package, other, "--task", "mcq,entailment", "--data", data, "--workers", 2, "-o", output)
+    run(*words)
+    found = json.loads(output.read_text())
+    assert found["audio"] == {
+        "named": CLIPS + 1, "missing": 1, "missing_names": ["6.wav"], "examples_left_out": 1,
+    }  # fmt: skip
+    for package in found["packages"]:
+        assert (package["clips"], package["resumed"]) == (CLIPS, 0)
+        assert len({id.split("|")[0] for id in package["failed"]}) >= 2
+        assert any("no sound" in reason or BROKEN in reason for reason in package["failed"].values())
+    accuracy = next(row for row in found["scores"] if (row["task"], row["metric"]) == ("mcq", "accuracy"))
+    for value in accuracy["values"]:
+        assert (value["n"], value["clips"]) == (CLIPS - 1, CLIPS - 1)
+        assert value["low"] <= value["value"] <= value["high"]
+    assert accuracy["differences"] == [{"value": 0, "low": 0, "high": 0, "n": CLIPS - 1, "clips": CLIPS - 1}]
+    lines = output.with_suffix(".jsonl").read_text().splitlines()
+    run(*words)
+    assert output.with_suffix(".jsonl").read_text().splitlines() == lines
+    again = json.loads(output.read_text())
+    assert again["scores"] == found["scores"]
+    assert [package["resumed"] for package in again["packages"]] == [CLIPS, CLIPS]
+
+
+def works(folder: Path) -> list[Work]:
+    return [
+        Work((str(folder / "audio" / f"{clip}.wav"),), (Question(f"{clip}:{n}", "ask", QUESTION),))
+        for clip in range(CLIPS)
+        for n in range(2)
+    ]
+
+
+def test_a_killed_process_loses_and_repeats_nothing(tiny_package: Path, data: Path) -> None:
+    wanted = works(data)
+    quiet = {done.work: done for done in on_processes(str(tiny_package), wanted, 1)}
+    found: list[Done] = []
+    for done in on_processes(str(tiny_package), wanted, 2):
+        if not found:
+            victim = multiprocessing.active_children()[0]
+            assert victim.pid is not None
+            os.kill(victim.pid, signal.SIGKILL)
+        found.append(done)
+    assert sorted(map(repr, found)) == sorted(map(repr, quiet.values()))
+    assert len({done.work for done in found}) == len(found) == len(wanted)
+
+
+def test_a_killed_run_goes_on_and_leaves_no_process(tiny_package: Path, data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "results.json"
+    journal = output.with_suffix(".jsonl")
+    words = [tiny_package, "--task", "mcq,entailment", "--data", data, "--workers", 1, "-o", output]
+    program = "from alm_bench.commands import main; main()"
+    command = [sys.executable, "-c", program, "quality", *map(str, words)]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while not (journal.exists() and journal.read_bytes().count(b"\n") >= 2):
+        assert running.poll() is None
+        time.sleep(0.01)
+    children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    assert children
+    running.kill()
+    running.wait()
+    for _ in range(600):
+        if not any(Path(f"/proc/{child}/cmdline").exists() for child in children):
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("a worker outlived the run")
+    before = journal.read_bytes().count(b"\n")
+    run(*words)
+    keys = [json.loads(line)["key"] for line in journal.read_text().splitlines()]
+    assert len(keys) == len(set(keys)) == CLIPS
+    assert json.loads(output.read_text())["packages"][0]["resumed"] == before
+
+
+def deadly(package: str, threads: int, work: Work) -> Done:
+    if "3.wav" in work.sources[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Done(work, {question.id: "fine" for question in work.questions})
+
+
+def test_a_clip_that_kills_is_told_and_passed(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "answer", deadly)
+    found = list(on_processes("none", works(data), 2))
+    assert len(found) == len({done.work for done in found}) == 2 * CLIPS
+    killed = [done for done in found if done.failed]
+    assert {done.work.sources for done in killed} == {(str(data / "audio" / "3.wav"),)}
+    assert all("died twice" in reason for done in killed for reason in done.failed.values())
+
+
+def test_a_package_that_cannot_be_loaded_ends_the_run(tmp_path: Path, data: Path) -> None:
+    (tmp_path / "no.alm").write_bytes(b"nothing")
+    with pytest.raises(Exception, match=r"no\.alm"):
+        list(on_processes(str(tmp_path / "no.alm"), works(data), 1))
+
+
+def test_a_journal_keeps_what_was_finished(tmp_path: Path, data: Path) -> None:
+    one, two = works(data)[:2]
+    path = tmp_path / "run.jsonl"
+    with Journal(path) as journal:
+        journal.add(one.key("p"), Done(one, {"0:0": "rain"}, {"x": "why"}))
+        with pytest.raises(ValueError, match="already"):
+            journal.add(one.key("p"), Done(one))
+        with pytest.raises(TaskError, match="another run is writing"):
+            Journal(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:20])
+    with Journal(path) as journal:
+        assert journal.find(one.key("p"), one) == Done(one, {"0:0": "rain"}, {"x": "why"})
+        assert journal.find(two.key("p"), two) is None
+        assert journal.find(one.key("another package"), one) is None
+        journal.add(two.key("p"), Done(two))
+    assert [json.loads(line)["key"] for line in path.read_text().splitlines()] == [one.key("p"), two.key("p")]
+    path.write_bytes(b"[]\n" + whole)
+    with pytest.raises(TaskError, match="a line that no run wrote"):
+        Journal(path)
+
+
+def test_other_questions_and_other_files_are_other_work(data: Path) -> None:
+    work = works(data)[0]
+    keys = {work.key("p"), work.key("q"), Work(work.sources, (Question("0:0", "ask", "why?"),)).key("p")}
+    (data / "audio" / "0.wav").write_bytes(b"longer or shorter")
+    assert len(keys | {work.key("p")}) == 4
+
+
+def test_a_package_that_cannot_do_a_task_is_told(tiny_package: Path, data: Path, tmp_path: Path) -> None:
+    from alm_bench.quality.run import ask_package
+    from alm_bench.quality.tasks import TASKS, Task
+
+    tasks = {"mcq": Task(("sing",), TASKS["mcq"].questions, TASKS["mcq"].measures)}
+    with Journal(tmp_path / "j.jsonl") as journal, pytest.raises(TaskError, match="and mcq needs sing; tasks for it: "):
+        pool = partial(on_processes, workers=1)
+        ask_package(tiny_package, None, tasks, journal, pool, lambda done, clips: None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [(("--workers", "2", "--ray", "auto"), "exclude each other"), (("--fluency", "x.csv"), "need --clap")],
+)
+def test_options_that_do_not_go_together(words: tuple[str, ...], expected: str, tmp_path: Path) -> None:
+    base = ["quality", "p.alm", "--task", "mcq", "--data", str(tmp_path), "-o", str(tmp_path / "r.json")]
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*base, *words])
+    assert result.exit_code == 2
+    assert expected in result.output
