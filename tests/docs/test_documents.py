@@ -15,6 +15,7 @@ import typer
 from sdk.fakes import RATE, SAMPLES, write_fake
 
 import alm.commands
+import alm_bench.commands
 import alm_export.commands
 import alm_train.commands
 from alm.engines import ENGINES
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 MAIN = {
     "alm": typer.main.get_command(alm.commands.app),
+    "alm-bench": typer.main.get_command(alm_bench.commands.app),
     "alm-export": typer.main.get_command(alm_export.commands.app),
     "alm-train": typer.main.get_command(alm_train.commands.app),
 }
@@ -45,7 +47,7 @@ def commands() -> Iterator[pytest.param]:
     for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")
         typed = re.findall(r"^\$ (.+)$", text, re.M)
-        inline = re.findall(r"`((?:make|alm|alm-export|alm-train) [^`\n]+)`", text)
+        inline = re.findall(r"`((?:make|alm|alm-bench|alm-export|alm-train) [^`\n]+)`", text)
         for line in dict.fromkeys(typed + inline):
             for command in line.partition("  #")[0].split(" | "):
                 yield pytest.param(command, id=f"{path.name}-{command}")
@@ -79,8 +81,8 @@ def test_commands_parse(line: str) -> None:
 def check_options(program: str, words: list[str]) -> None:
     """Subcommand and options exist; values are not looked at."""
     command = MAIN[program]
-    if program == "alm":
-        assert words[0] in command.commands, f"alm has no command {words[0]}"  # type: ignore[attr-defined]
+    if program in ("alm", "alm-bench"):
+        assert words[0] in command.commands, f"{program} has no command {words[0]}"  # type: ignore[attr-defined]
         command = command.commands[words[0]]  # type: ignore[attr-defined]
     options = {name for parameter in command.params for name in parameter.opts}
     assert {word for word in words if word.startswith("-") and word != "-"} <= options | {"--help"}
