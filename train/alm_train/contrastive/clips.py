@@ -14,9 +14,6 @@ from alm_train.data.recordings import Recording, class_groups, read_recordings, 
 from alm_train.data.sounds import LABELS
 from alm_train.pipeline import HELD_OUT_SEEDS, Reporter
 
-SYNTHETIC_HELD_OUT = 8
-"""Held-out clips of each synthetic sound."""
-
 
 @dataclass(frozen=True)
 class ClapClips:
@@ -46,7 +43,7 @@ def gather_clips(recipe: ClapRecipe, data: Path, cache: Path, reporter: Reporter
     chosen = [r for r in training_set(recordings) if r.label not in unseen]
     train = recorded_clips(chosen, section.per_source) + synthetic_clips(section.synthetic, 0)
     held_out = recorded_clips(validation_set(recordings), section.per_source)
-    held_out += synthetic_clips(SYNTHETIC_HELD_OUT, HELD_OUT_SEEDS)
+    held_out += synthetic_clips(section.synthetic_held_out, HELD_OUT_SEEDS)
     held_out += [clip for corpus in section.ranked for clip in read_measured(data, corpus)]
     used = {clip.path for clip in train}
     with reporter.bar("decode training clips") as progress:

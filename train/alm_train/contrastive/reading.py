@@ -43,9 +43,13 @@ def tokenize(tokenizer: Tokenizer, texts: Sequence[str], config: ClapConfig) -> 
 
 @torch.inference_mode()
 def read(tower: TextTower, tokenizer: Tokenizer, texts: Sequence[str], config: ClapConfig) -> Tensor:
-    """(len(texts), embedding) unit vectors."""
-    batches = (texts[start : start + 256] for start in range(0, len(texts), 256))
-    return torch.cat([unit(tower(tokenize(tokenizer, batch, config))) for batch in batches])
+    """(len(texts), embedding) unit vectors. Texts of like length share a batch, so that little of it is padding."""
+    order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+    vectors = torch.empty(len(texts), config.embedding)
+    for start in range(0, len(order), 256):
+        places = order[start : start + 256]
+        vectors[places] = unit(tower(tokenize(tokenizer, [texts[place] for place in places], config)))
+    return vectors
 
 
 def reading_loss(pairs: TextPairs, tokenizer: Tokenizer, config: ClapConfig, batch: int, seed: int) -> Loss:

@@ -23,6 +23,8 @@ class ClapDataSection(Section):
     """Most clips taken of one source."""
     synthetic: int = Field(ge=0)
     """Training clips of each synthetic sound."""
+    synthetic_held_out: int = Field(ge=0)
+    """Held-out clips of each synthetic sound."""
     speeds: tuple[float, ...]
     """Playback speeds of the training views; the first is 1."""
     per_class: int = Field(gt=0)
