@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ import alm_bench.commands
 import alm_export.commands
 import alm_train.commands
 from alm.engines import ENGINES
+from alm_export.pipeline import Exported
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -54,10 +55,23 @@ def commands() -> Iterator[pytest.param]:
 
 
 @pytest.mark.parametrize("program", [*blocks("python")])
-def test_python_runs(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_runs(
+    program: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_space: Callable[..., Exported],
+    tiny_captioner_export: Callable[..., Exported],
+) -> None:
     monkeypatch.setitem(ENGINES, "fake", "sdk.fakes")
     monkeypatch.chdir(tmp_path)
     write_fake(tmp_path / "mellow-arm64-int4.alm")
+    makers = {"clap": tiny_space, "pam": tiny_space, "clapcap": tiny_captioner_export, "adiff": tiny_captioner_export}
+    for family, make in makers.items():
+        if f'"{family}.alm"' in program:
+            (tmp_path / f"{family}.alm").symlink_to(make(family).path)
+    if '"recordings"' in program:
+        (tmp_path / "recordings").mkdir()
+        soundfile.write("recordings/a.wav", np.random.default_rng(0).uniform(-0.5, 0.5, SAMPLES), RATE)
     for name in re.findall(r"\"(\w+\.wav)\"", program):
         soundfile.write(name, np.random.default_rng(len(name)).uniform(-0.5, 0.5, SAMPLES), RATE)
     exec(compile(program, "document", "exec"), {"__name__": "document"})
