@@ -90,3 +90,20 @@ def tiny_space(tiny_clap_weights: Path, tmp_path_factory: pytest.TempPathFactory
         return made[key]
 
     return exported
+
+
+@pytest.fixture(scope="session")
+def tiny_captioner_export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported]:
+    """Exports the captioners of `tiny_captioners` by family and precision (fp32 if left out), once per session."""
+    from tiny_captioners import export_captioner
+    from tiny_mellow import single_thread
+
+    folder, made = tmp_path_factory.mktemp("captioners"), {}
+
+    def exported(family: str, precision: str = "fp32") -> Exported:
+        if (family, precision) not in made:
+            with single_thread():
+                made[family, precision] = export_captioner(family, folder, precision)
+        return made[family, precision]
+
+    return exported

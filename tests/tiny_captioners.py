@@ -16,7 +16,7 @@ from alm_train.models.adiff import Adiff, AdiffConfig
 from alm_train.models.clapcap import ClapCap, ClapCapConfig
 from alm_train.models.gpt2 import GPT2Config
 
-DECODER = GPT2Config(vocabulary=320, width=48, layers=2, heads=3, max_positions=96)
+DECODER = GPT2Config(vocabulary=320, width=48, layers=2, heads=3, max_positions=256)
 STOP = 300
 """A merge that greedy answers rarely meet."""
 CLAPCAP = ClapCapConfig(
@@ -26,7 +26,7 @@ ADIFF = AdiffConfig(
     ENCODER,
     DECODER,
     embedding=24,
-    slot_tokens=20,
+    slot_tokens=60,
     mapper_layers=2,
     mapper_heads=4,
     cross_layers=2,

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from tiny_captioners import ADIFF, CLAPCAP, STOP, export_captioner, tiny_captioner
-from tiny_mellow import RATE, entries_of, noise, run_graph, single_thread, tiny_tokenizer
+from tiny_captioners import ADIFF, CLAPCAP, STOP, tiny_captioner
+from tiny_mellow import RATE, entries_of, noise, run_graph, tiny_tokenizer
 from typer.testing import CliRunner
 
 import alm
 from alm.audio import compat_window
 from alm.commands import app as commands
-from alm.errors import ExportError, PackageError, PromptError
+from alm.errors import EngineError, ExportError, PackageError, PromptError
 from alm.package import write_package
 from alm.verify import verify
 from alm_export.commands import app
@@ -34,15 +33,8 @@ PROMPT = "what is the difference?"
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported]:
-    folder = tmp_path_factory.mktemp("captioners")
-
-    @cache
-    def make(family: str, precision: str = "fp32") -> Exported:
-        with single_thread():
-            return export_captioner(family, folder, precision)
-
-    return make
+def exported(tiny_captioner_export: Callable[..., Exported]) -> Callable[..., Exported]:
+    return tiny_captioner_export
 
 
 @pytest.fixture(scope="module")
@@ -197,9 +189,9 @@ def test_the_order_of_clips_and_the_prompt_matter(adiff: alm.models.Adiff) -> No
 
 def test_a_prompt_that_is_too_long_is_cut_on_request_only(adiff: alm.models.Adiff) -> None:
     with adiff.listen(sound(1), sound(2)) as clip:
-        with pytest.raises(PromptError, match="the limit of this package is 20"):
-            clip.ask("rain " * 30)
-        assert clip.ask("rain " * 30, truncate=True, max_tokens=4).tokens
+        with pytest.raises(PromptError, match="the limit of this package is 60"):
+            clip.ask("rain " * 100)
+        assert clip.ask("rain " * 100, truncate=True, max_tokens=4).tokens
 
 
 def test_sessions_are_kept_in_files(adiff: alm.models.Adiff, tmp_path: Path) -> None:
@@ -231,13 +223,33 @@ def test_the_package_says_what_it_is(clapcap: alm.models.ClapCap, adiff: alm.mod
         assert mapper is not None
         assert generation is not None
         assert mapper.tokens == config.prefix_tokens
-        assert generation.max_positions == min(config.prefix_tokens + 300, 96) or model is clapcap
+        assert generation.max_positions == min(config.prefix_tokens + 300, 256) or model is clapcap
         assert "alm c" in model.package.read("README.md").decode()
 
 
 def test_the_wrong_family_is_named(exported: Callable[..., Exported]) -> None:
     with pytest.raises(PackageError, match="is a clapcap package, which can caption; expected adiff"):
         alm.load(exported("clapcap").path, alm.models.Adiff)
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value", "message"),
+    [
+        ("mapper", "tokens", 9, "the manifest says tensor.float. of .1, 9, 48"),
+        ("mapper", "width", 25, "the manifest says tensor.float. of .1, 25"),
+        ("mapper", "clips", 1, "has the unknown input 'second'"),
+        ("prompt", "prompt_tokens", 30, "the manifest says tensor.float. of .30, 48"),
+    ],
+)
+def test_a_mapper_of_another_package_is_named(
+    exported: Callable[..., Exported], tmp_path: Path, part: str, field: str, value: int, message: str
+) -> None:
+    manifest, entries = entries_of(exported("adiff").path)
+    changed = json.loads(manifest.to_json())
+    changed[part][field] = value
+    write_package(tmp_path / "other.alm", type(manifest).from_json(json.dumps(changed)), entries)
+    with pytest.raises(EngineError, match=message):
+        alm.load(tmp_path / "other.alm")
 
 
 def test_other_engines_are_refused(exported: Callable[..., Exported], tmp_path: Path) -> None:
