@@ -68,11 +68,12 @@ Reproduce with `alm-train clap train/alm_train/recipes/clap_reference.yaml --dat
 
 The text tower read first, from texts alone: captions of one clip belong together, and a word belongs to the captions it
 stands in. Then it was frozen, and the audio tower learned to point where the text tower points; a convolutional tagger
-guided it and was thrown away. `training.jsonl` is the log of the run, `evaluation.json` holds the scores below.
+guided it and was thrown away. `training.jsonl` is the log of the run, `evaluation.json` holds the scores below. The
+tokenizer lowers case: `Dog` and `dog` are one word.
 
 **Kept out of it**: {_listed(results.unseen)}. They are the first two classes of each ESC-50 group in alphabetical
-order. No recording of them and no wording of their labels was used with sound, and none of the labelled wordings in
-reading. Their words do occur in the captions and in the ontology, which is where the text tower knows them from.
+order. No recording of them was heard, and no text about them was put beside a sound. The text tower read about all
+sounds alike, from captions and from the ontology; their words do occur there, which is how it knows them at all.
 
 ## Held-out recordings
 
@@ -95,8 +96,11 @@ Correlation of the PAM score with mean MUSHRA ratings of {results.listening["cli
 ## Limits
 
 It heard {len(clips.train.clips)} clips of {len(clips.seen)} kinds of sound. A sound of another kind is placed by its
-likeness to those; read the row of the unseen classes above before relying on that. Clips are
-{recipe.encoder.samples / 32000:.0f} s long, texts at most {recipe.text.tokens} tokens.
+likeness to those; read the rows of the unseen classes above before relying on that. What it calls spoilt is crude
+damage: noise, clipping, a low-pass, codecs at their lowest rate, few bits. The correlation above says how far that
+carries to speech through neural codecs. Clips are {recipe.encoder.samples / 32000:.0f} s long, texts at most
+{recipe.text.tokens} tokens. The ESC-50 clips (fold 4) were looked at while the recipe was written, so they are not blind; none of them
+reached the weights.
 """
 
 
