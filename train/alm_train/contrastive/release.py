@@ -99,8 +99,8 @@ It heard {len(clips.train.clips)} clips of {len(clips.seen)} kinds of sound. A s
 likeness to those; read the rows of the unseen classes above before relying on that. What it calls spoilt is crude
 damage: noise, clipping, a low-pass, codecs at their lowest rate, few bits. The correlation above says how far that
 carries to speech through neural codecs. Clips are {recipe.encoder.samples / 32000:.0f} s long, texts at most
-{recipe.text.tokens} tokens. The ESC-50 clips (fold 4) were looked at while the recipe was written, so they are not blind; none of them
-reached the weights.
+{recipe.text.tokens} tokens. The ESC-50 clips (fold 4) were looked at while the recipe was written, so they are not
+blind; none of them reached the weights.
 """
 
 
