@@ -4,6 +4,7 @@
 #   make test    style, types and the whole test suite
 #   make lint    style and types only
 #   make test-arm64   the device install and the demo's package on emulated Arm processors (Debian 12 on x86-64, root)
+#   make test-arm64-engines   llama.cpp and ExecuTorch on the same processors; cross-compiles for 20 minutes the first time
 #   make test-engines   the engines that are extras: llama.cpp, which compiles for up to 20 minutes, and ExecuTorch
 #   make test-mic     the microphone through PortAudio, against a paced fake device (Debian 12, root)
 #   make clean   remove .venv, caches and the demo's package
@@ -20,7 +21,7 @@ PIP := $(BIN)/python -m pip
 PACKAGE := mellow-arm64-int4.alm
 ROOSTER := quantize/alm_quantize/clips/rooster.ogg
 
-.PHONY: demo test test-engines test-arm64 test-mic lint clean
+.PHONY: demo test test-engines test-arm64 test-arm64-engines arm64-python test-mic lint clean
 
 demo: .venv/.export
 	$(BIN)/alm-export mellow --target arm64 --int4
@@ -36,11 +37,24 @@ test-engines: .venv/.dev .venv/.gguf .venv/.executorch
 	$(BIN)/pytest tests/engines tests/export/test_llama_gguf.py tests/export/test_executorch_program.py
 
 # Emulation shows that the answers are the same on Arm, and says nothing about time.
-test-arm64: $(PACKAGE)
+test-arm64: $(PACKAGE) arm64-python
+	$(BIN)/python tests/arm64/check.py $(PACKAGE) .arm64/python
+
+test-arm64-engines: .venv/.gguf .venv/.executorch arm64-python
+	$(BIN)/alm-export mellow --target arm64 --int4 --engine gguf -o .arm64/gguf.alm
+	PYTHON=$(BIN)/python tests/arm64/llama_cpp.sh .arm64 armv8-a
+	EXTRA_SITE=$(CURDIR)/.arm64/root/opt/llama-armv8-a $(BIN)/python tests/arm64/check.py .arm64/gguf.alm .arm64/python
+	PYTHON=$(BIN)/python tests/arm64/llama_cpp.sh .arm64 armv8.2-a+dotprod
+	EXTRA_SITE=$(CURDIR)/.arm64/root/opt/llama-armv8.2-a+dotprod \
+		$(BIN)/python tests/arm64/check_refused.py .arm64/gguf.alm .arm64/python
+	$(BIN)/alm-export mellow --target arm64 --int4 --engine executorch -o .arm64/executorch.alm
+	PYTHON=$(BIN)/python tests/arm64/executorch.sh .arm64
+	$(BIN)/python tests/arm64/check_pte.py .arm64/executorch.alm .arm64/run_pte
+
+arm64-python: .venv/.export
 	rm -rf build .arm64/wheel
 	$(PIP) wheel --quiet --no-deps --wheel-dir .arm64/wheel .
 	PYTHON=$(BIN)/python tests/arm64/setup.sh .arm64 .arm64/wheel/*.whl
-	$(BIN)/python tests/arm64/check.py $(PACKAGE) .arm64/python
 
 test-mic: .venv/.dev
 	$(PIP) install --quiet -c constraints.txt -e ".[mic]"

@@ -2,6 +2,7 @@
 
 python tests/arm64/check.py PACKAGE EMULATED_PYTHON
 
+For a package with a decoder in GGUF, EXTRA_SITE names the folder that `llama_cpp.sh` made for the emulated side.
 Emulated, not measured on Arm hardware: results are those of the processor named, times mean nothing.
 """
 

@@ -49,8 +49,10 @@ rm -rf "$site"
 
 cat >"$folder/python" <<END
 #!/usr/bin/env bash
-exec "$folder/usr/bin/qemu-aarch64" -cpu "\${QCPU:-cortex-a76}" -L "$root" \\
-    -E LD_LIBRARY_PATH=/usr/lib/aarch64-linux-gnu -E PYTHONHOME="$root/usr" -E PYTHONPATH="$site" \\
+# Named after this script, the interpreter can start itself again: the system runs no arm64 program.
+exec "$folder/usr/bin/qemu-aarch64" -cpu "\${QCPU:-cortex-a76}" -0 "$folder/python" -L "$root" \\
+    -E LD_LIBRARY_PATH=/usr/lib/aarch64-linux-gnu -E PYTHONHOME="$root/usr" \\
+    -E PYTHONPATH="$site\${EXTRA_SITE:+:\$EXTRA_SITE}" \\
     -E PYTHONDONTWRITEBYTECODE=1 -E OPENBLAS_NUM_THREADS=1 "$root/usr/bin/python3.11" "\$@"
 END
 chmod +x "$folder/python"
