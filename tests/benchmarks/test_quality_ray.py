@@ -36,9 +36,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         for number, words in enumerate((head, node, node)):
             log = (folder / f"{number}.log").open("wb")
-            started.append(
-                subprocess.Popen([RAY, "start", *words, *common], stdout=log, stderr=log, process_group=0)
-            )
+            started.append(subprocess.Popen([RAY, "start", *words, *common], stdout=log, stderr=log, process_group=0))
             if number == 0:
                 _wait_for(port)
         yield address

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sacrebleu.metrics import BLEU
@@ -9,6 +11,7 @@ from sklearn.metrics import f1_score
 
 from alm_bench.quality import entailment, mcq, texts
 from alm_bench.quality.asking import packed
+from alm_bench.quality.baselines import baselines
 from alm_bench.quality.fluency import SPOILT, learn
 from alm_bench.quality.items import Item, TaskError
 from alm_bench.quality.letters import RULES, is_lettered
@@ -196,3 +199,15 @@ def test_broken_captions_are_found() -> None:
 def test_every_kind_of_error_changes_a_caption(kind: str) -> None:
     words = ["a", "dog", "is", "barking", "loudly", "and", "a", "man", "speaks"]
     assert SPOILT[kind](words, np.random.default_rng(0)) != words
+
+
+def test_what_needs_no_sound() -> None:
+    giveaway = {"entailment": "water falls", "neutral": "it may be a long autumn day", "contradiction": "silence"}
+    items = [replace(item, text=f"{giveaway[item.answers[0]]} {item.audio[0]}") for item in entailment_items(8)]
+    items += [Item(f"m{n}", "mcq", "MMAU", (f"{n}",), "", ("b) x" if n else "a) x",), rule="mmau") for n in range(4)]
+    found = {m.name: interval(m).value for m in baselines(items)}
+    assert found == {
+        ("entailment", "ACE words of the hypothesis", "accuracy"): 100,
+        ("entailment", "ACE words of the hypothesis", "macro F1"): 100,
+        ("mcq", "MMAU, always 'b'", "accuracy"): 75,
+    }

@@ -48,9 +48,10 @@ def quality(
     from rich.progress import Progress, TaskID
 
     from alm_bench.quality.audio_files import AudioFolder
+    from alm_bench.quality.baselines import baselines
     from alm_bench.quality.journal import Journal
     from alm_bench.quality.plan import make_plan
-    from alm_bench.quality.report import as_json, as_table, warnings, write_json
+    from alm_bench.quality.report import as_json, as_table, baseline_table, warnings, write_json
     from alm_bench.quality.run import ask_package, score
     from alm_bench.quality.task_files import read_folder
     from alm_bench.quality.tasks import find_tasks
@@ -75,8 +76,12 @@ def quality(
             answered.append(ask_package(path, plan, tasks, journal, pool, tell))
         rows = score(plan, answered, None if judge is None else judge.measures)
     judges = {"clap": str(clap or ""), "fluency": "" if fluency is None else f"learned from {fluency.name}"}
-    write_json(output, as_json(folder, plan, answered, rows, judges))
-    wide_console().print(as_table(answered, rows))
+    without = baselines(plan.items)
+    write_json(output, as_json(folder, plan, answered, rows, without, judges))
+    console = wide_console()
+    console.print(as_table(answered, rows))
+    if without:
+        console.print(baseline_table(without))
     for warning in warnings(folder, plan, answered):
         print(f"alm-bench: {warning}", file=sys.stderr)
 

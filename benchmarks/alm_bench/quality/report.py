@@ -13,7 +13,7 @@ from rich.table import Table
 
 from alm.package.atomic import atomic_write
 from alm_bench.machine import machine
-from alm_bench.quality.measures import RESAMPLES, Interval
+from alm_bench.quality.measures import RESAMPLES, Interval, Measure, interval
 from alm_bench.quality.plan import Plan
 from alm_bench.quality.run import Answered, Row
 from alm_bench.quality.task_files import TaskFolder
@@ -23,7 +23,12 @@ SCHEMA = 1
 
 
 def as_json(
-    folder: TaskFolder, plan: Plan, answered: Sequence[Answered], rows: Sequence[Row], judges: dict[str, str]
+    folder: TaskFolder,
+    plan: Plan,
+    answered: Sequence[Answered],
+    rows: Sequence[Row],
+    without: Sequence[Measure],
+    judges: dict[str, str],
 ) -> dict[str, Any]:
     """Plain data: what was asked of whom, what is missing, and every score with n and interval."""
     return {
@@ -43,6 +48,7 @@ def as_json(
         },
         "packages": [_package(package) for package in answered],
         "scores": [dataclasses.asdict(row) for row in rows],
+        "without_listening": [_named(measure) for measure in without],
     }
 
 
@@ -50,6 +56,11 @@ def _package(answered: Answered) -> dict[str, Any]:
     facts = dataclasses.asdict(answered) | {"path": str(answered.path), "answers": len(answered.said)}
     del facts["said"]
     return facts
+
+
+def _named(measure: Measure) -> dict[str, Any]:
+    task, group, metric = measure.name
+    return {"task": task, "group": group, "metric": metric, "value": dataclasses.asdict(interval(measure))}
 
 
 def write_json(path: Path, results: dict[str, Any]) -> None:
@@ -71,6 +82,15 @@ def as_table(answered: Sequence[Answered], rows: Sequence[Row]) -> Table:
         clips = "/".join(dict.fromkeys(str(value.clips) for value in sizes))
         cells = [_cell(value, "") for value in row.values] + [_cell(value, "+") for value in row.differences]
         table.add_row(row.task, row.group, row.metric, n, clips, *cells)
+    return table
+
+
+def baseline_table(without: Sequence[Measure]) -> Table:
+    """One line per score that needs no sound."""
+    table = Table("task", "group", "metric", "n", "score", title="without listening")
+    for measure in without:
+        value = interval(measure)
+        table.add_row(*measure.name, str(value.n), _cell(value, ""))
     return table
 
 

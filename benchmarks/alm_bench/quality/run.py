@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]
 """Clips done, clips in all."""
 
 Judge = Callable[[Sequence[Item], Mapping[str, Any], Mapping[str, Path]], list[Measure]]
-"""Further scores of a task's answers: examples, answers by question, recordings by name."""
+"""Further scores of captions: examples, answers by question, recordings by name."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def score(plan: Plan, answered: Sequence[Answered], judge: Judge | None) -> list
         for name in dict.fromkeys(item.task for item in plan.items):
             members = [item for item in plan.items if item.task == name]
             measures += TASKS[name].measures(members, package.said)
-            if judge is not None and name in ("caption", "difference", "detail"):
+            if judge is not None and name == "caption":
                 measures += judge(members, package.said, plan.paths)
         by_package.append({measure.name: measure for measure in measures})
     rows = []
