@@ -116,3 +116,8 @@ def test_a_captioner_by_path_takes_the_shape_of_the_official_file(
     assert (weights.family, weights.name, weights.source) == ("adiff", "mine", "path")
     assert not weights.model.training
     assert all(torch.equal(tensor, state[key]) for key, tensor in weights.model.state_dict().items())
+
+
+def test_a_family_without_small_weights_says_what_there_is() -> None:
+    with pytest.raises(CheckpointError, match=r"no small adiff weights .* adiff_base, adiff_base_wavcaps, random"):
+        load_weights("reference", "adiff")

@@ -63,6 +63,11 @@ def load_weights(
     kind = find_family(family)
     if source == "reference":
         with as_file(files("alm_train") / "weights" / family) as folder:
+            if not folder.is_dir():
+                others = ", ".join((*kind.official, "random"))
+                raise CheckpointError(
+                    f"no small {family} weights come with this version; pass --weights with one of {others}, or a path"
+                )
             return _from_folder(kind, folder, "reference")
     if source in kind.official:
         return _official(kind, fetch(OFFICIAL[source], offline=offline, progress=progress), source)
