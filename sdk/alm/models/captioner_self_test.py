@@ -65,8 +65,5 @@ def prefix_of(model: Listener, embeddings: list[Float32], prompt_ids: Array | No
     """The prefix (tokens, width) of one embedding (D,) or two, and of padded ids where the model takes a prompt."""
     reader = model.reader
     assert isinstance(reader, MappedReader)
-    if prompt_ids is None:
-        prompt = reader.prompt(None)
-    else:
-        prompt = reader.decoder.embed(prompt_ids.astype(np.int64))
+    prompt = reader.prompt(None) if prompt_ids is None else reader.decoder.embed(prompt_ids.astype(np.int64))
     return reader.prefix(embeddings[0][np.newaxis], embeddings[-1][np.newaxis], prompt)

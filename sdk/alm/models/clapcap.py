@@ -46,8 +46,8 @@ class ClapCap(Listener):
     ) -> Answer:
         """Describe a recording, a window of 7 s after the other. Audio arguments and errors as in `listen`.
 
-        Options as in `Clip.ask`, with `beams` 5 unless said otherwise; 1 decodes greedily, which is several times
-        faster. `compat=True` reads audio as the authors do and writes as they do: the stop token, a space, stays
+        Options as in `Clip.ask`, with `beams` 5 unless said otherwise; 1 decodes greedily, with one run of the decoder
+        per token in place of five. `compat=True` reads audio as the authors do and writes as they do: the stop token, a space, stays
         at the end, the first letter is a capital and all others are small.
         """
         with self.listen(source, window=window, compat=compat, progress=progress) as clip:
