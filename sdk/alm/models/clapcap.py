@@ -47,8 +47,8 @@ class ClapCap(Listener):
         """Describe a recording, a window of 7 s after the other. Audio arguments and errors as in `listen`.
 
         Options as in `Clip.ask`, with `beams` 5 unless said otherwise; 1 decodes greedily, with one run of the decoder
-        per token in place of five. `compat=True` reads audio as the authors do and writes as they do: the stop token, a space, stays
-        at the end, the first letter is a capital and all others are small.
+        per token in place of five. `compat=True` reads audio as the authors do and writes as they do: the stop token, a
+        space, stays at the end, the first letter is a capital and all others are small.
         """
         with self.listen(source, window=window, compat=compat, progress=progress) as clip:
             answer = clip.caption(**_with_beams(options))
