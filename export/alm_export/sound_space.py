@@ -34,8 +34,8 @@ TESTED = 2
 """Clips of the self-test."""
 TESTED_TEXT = "a dog is barking and birds are singing"
 FLOAT_TOLERANCES = {"log_mel": 0.5, "embedding": 1e-4, "text_embedding": 1e-4}
-"""Between PyTorch float32 and a float32 package, on unit vectors. The log-mel bound is for bins at the floor of -100 dB,
-where the bundled clips hold nothing above 16 kHz: 0.13 dB measured there; louder bins agree to 1e-3 dB."""
+"""Between PyTorch float32 and a float32 package, on unit vectors. The log-mel bound is for bins at the floor of
+-100 dB, where the bundled clips hold nothing above 16 kHz: 0.13 dB measured there; louder bins agree to 1e-3 dB."""
 SCALED_TOLERANCE = 1e-4
 """The same for a cosine, before it is scaled."""
 
