@@ -140,7 +140,7 @@ class ExecuTorchDecoder:
 
     def __init__(self, embedding: ExecuTorchEmbedding, method: LoadedMethod, shape: DecoderShape) -> None:
         self._embedding, self._method, self.shape = embedding, method, shape
-        self.rows: int = method.method.metadata.input_tensor_meta(1).sizes()[0]
+        self.rows: int = method.method.method_meta().input_tensor_meta(1).sizes()[0]
         """The most logits that one run gives."""
 
     def embed(self, ids: Int64) -> Float32:

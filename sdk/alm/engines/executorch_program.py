@@ -51,8 +51,8 @@ def _silent() -> Iterator[None]:
 
 
 with _silent():
-    from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
-    from executorch.runtime import Method, Runtime, Verification
+    # executorch.runtime is a thin layer over this, and imports the exporter: four seconds of it.
+    from executorch.extension.pybindings import _C as runtime
 
     # Attention and the update of the caches. Their Python module would import torch's compiler as well.
     _custom = Path(next(iter(__import__("executorch").__path__)), "extension/llm/custom_ops")
@@ -63,7 +63,7 @@ with _silent():
 def set_threads(threads: int) -> None:
     """Compute with `threads` threads, in all programs of this process."""
     with _silent():
-        _unsafe_reset_threadpool(threads)
+        runtime._unsafe_reset_threadpool(threads)
 
 
 class LoadedProgram:
@@ -73,10 +73,12 @@ class LoadedProgram:
         _check_header(entry, data)
         self.entry = entry
         """Name in the package, for messages."""
+        self._data = data  # which the runtime reads from, and does not keep
         self._lock = threading.Lock()
+        check = runtime.Verification.InternalConsistency
         try:
             with _silent():
-                self.program = Runtime.get().load_program(data, verification=Verification.InternalConsistency)
+                self._program = runtime._load_program_from_buffer(data, program_verification=check)
         except RuntimeError as error:
             raise EngineError(f"executorch cannot load {entry!r}: {error}; export the package again") from error
 
@@ -85,11 +87,12 @@ class LoadedProgram:
     ) -> LoadedMethod:
         """A method of a component, checked before it is loaded: its `inputs`, the number of its outputs, and the last
         dimension of the first one where `width` gives it."""
-        if name not in self.program.method_names:
-            known = ", ".join(sorted(self.program.method_names))
+        names = [self._program.get_method_name(place) for place in range(self._program.num_methods())]
+        if name not in names:
+            known = ", ".join(sorted(names))
             raise EngineError(f"{self.entry!r} has no method {name!r}, only {known}; export the package again")
         try:
-            meta = self.program.metadata(name)
+            meta = self._program.method_meta(name)
             found = [meta.input_tensor_meta(place) for place in range(meta.num_inputs())]
             last = meta.output_tensor_meta(0).sizes()[-1]
             if len(found) != len(inputs) or meta.num_outputs() != outputs or width not in (None, last):
@@ -97,18 +100,17 @@ class LoadedProgram:
             if not all(_fits(tensor, *expected) for tensor, expected in zip(found, inputs, strict=True)):
                 raise EngineError(self._foreign(name))
             with _silent():
-                method = self.program.load_method(name)
+                method = self._program.load_method(name)
         except (RuntimeError, IndexError) as error:
             message = f"executorch cannot load {name!r} of {self.entry!r}: {error}; export the package again"
             raise EngineError(message) from error
-        assert method is not None
         return LoadedMethod(self, component, method)
 
-    def execute(self, method: Method, inputs: Sequence[torch.Tensor], where: str) -> list[Array]:
+    def execute(self, method: runtime.ExecuTorchMethod, inputs: Sequence[torch.Tensor], where: str) -> list[Array]:
         """Copies of the outputs of one run."""
         try:
             with self._lock:
-                return [output.numpy() for output in method.execute(inputs)]
+                return [output.numpy() for output in method(inputs)]
         except RuntimeError as error:
             raise EngineError(f"executorch failed in the {where}: {error}") from error
 
@@ -127,7 +129,7 @@ class LoadedMethod:
     """Its program. The runtime reads from the program's bytes, which only this keeps."""
     component: str
     """Whose it is, for messages."""
-    method: Method
+    method: runtime.ExecuTorchMethod
     """The runtime's own."""
 
     def run(self, *inputs: torch.Tensor) -> list[Array]:

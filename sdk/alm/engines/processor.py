@@ -48,7 +48,9 @@ TRIALS = {
         "lib/*.so*",
         "import llama_cpp; llama_cpp.llama_backend_init(); print(llama_cpp.llama_print_system_info().decode())",
     ),
-    "executorch": Trial("executorch", "extension/pybindings/*.so*", "import executorch.runtime"),
+    "executorch": Trial(
+        "executorch", "extension/pybindings/*.so*", "import torch; import executorch.extension.pybindings._C"
+    ),
 }
 
 COMPILED_FOR = {
