@@ -29,6 +29,22 @@ Family = StrEnum("Family", {name: name for name in FAMILIES})  # type: ignore[mi
 """Model families that can be exported."""
 
 
+def _list_targets(wanted: bool) -> None:
+    """Print every target, what it resolves to, and what that rests on."""
+    if not wanted:
+        return
+    from alm_export.targets import TARGETS
+
+    for target in TARGETS.values():
+        print(f"{target.name}: {target.description}; engine {target.engine}")
+        for precision in target.precisions:
+            ladders = target.ladders(precision, target.engine)
+            print(f"  --{precision:<5} " + ", ".join(f"{part} {ladder[0]}" for part, ladder in ladders.items()))
+        for measurement in target.measured:
+            print(f"  {measurement.machine}, {measurement.command}:\n    {measurement.figures}")
+    raise typer.Exit
+
+
 @app.command()
 def export(
     family: Annotated[Family, typer.Argument(help="Model family.")],
@@ -65,6 +81,12 @@ def export(
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never download.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    targets: Annotated[
+        bool,
+        typer.Option(
+            "--targets", is_eager=True, callback=_list_targets, help="List the targets with what was measured."
+        ),
+    ] = False,
 ) -> None:
     """Turn a PyTorch checkpoint into one verified package file."""
     precisions = [name for name, chosen in (("int4", int4), ("int8", int8), ("fp32", fp32)) if chosen]

@@ -27,6 +27,7 @@ from alm.verify import verify
 from alm_export import audio_encoder, mellow
 from alm_export.commands import main
 from alm_export.pipeline import STAGES, export
+from alm_export.targets import TARGETS
 from alm_quantize.probes import bundled_probes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -68,6 +69,19 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 UNTOUCHED = {"p.alm": b"an older package"}
+
+
+def test_targets_are_listed_with_what_they_rest_on(run: Run) -> None:
+    status, out, _ = run("--targets")
+    assert status == 0
+    for target in TARGETS.values():
+        assert f"{target.name}: {target.description}; engine {target.engine}" in out
+        assert all(f"{m.machine}, {m.command}" in out and m.figures in out for m in target.measured)
+    # Nothing is claimed of a processor that nothing was measured on.
+    for name in ("arm64", "rpi4", "rpi5", "android"):
+        claims = [m for m in TARGETS[name].measured if "emulated" not in m.machine and "x86" not in m.machine]
+        assert [m.figures.partition(":")[0] for m in claims] == ["nothing was measured on such a device yet"]
+    assert "--int4  audio_encoder int8, decoder int4-block128, head int4-block64" in out
 
 
 def test_json_describes_the_package_that_was_written(run: Run, tiny_weights: Path, folder: Path) -> None:

@@ -76,3 +76,11 @@ def test_a_library_that_is_not_there_is_told_by_its_import(monkeypatch: pytest.M
     monkeypatch.setitem(ENGINES, "llama.cpp", "a.module.that.is.not.there")
     with pytest.raises(alm.DependencyError, match=r"alm-edge\[gguf\]"):
         load_engine("llama.cpp")
+
+
+def test_the_table_in_the_documents_is_this_one() -> None:
+    text = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\S+) \| (\S+) \| (\d\S+) \| (\d.*?) \|$", text, re.MULTILINE)
+    assert rows == [
+        (engine, library.name, library.tested, library.range) for engine in LIBRARIES for library in LIBRARIES[engine]
+    ]
