@@ -158,13 +158,16 @@ def test_wrong_usage_is_status_2(run: Run, arguments: tuple[str, ...], message: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--target", "rpi9"), "unknown target 'rpi9'; this version has arm64, rpi5, rpi4, x86_64"),
+        (("--target", "rpi9"), "unknown target 'rpi9'; this version has arm64, rpi5, rpi4, android, x86_64"),
         (("--engine", "tflite"), "unknown engine 'tflite'; this version has onnxruntime, gguf, llama.cpp"),
         (("--scheme", "int5"), "unknown: int5. Parts: audio_encoder, decoder, head; schemes: fp32, int8, uint8"),
         (("--scheme", "decoder=int8"), "missing: audio_encoder, head"),
         (("--scheme", "decoder=int8,head=fp32,ears=fp32,audio_encoder=fp32"), "unknown: ears"),
         (("--scheme", "int8"), "the head is also the token embedding, whose rows int8 cannot look up"),
-        (("--weights", "v9"), "--weights v9: no such file or folder, and no name of weights (reference, v0, v0_s"),
+        (
+            ("--weights", "v9"),
+            "--weights v9: no such file or folder, and no name of mellow weights (reference, v0, v0_s",
+        ),
         (("--weights", "v[red]9"), "--weights v[red]9: no such file"),
         (("--output", "/nowhere/p.alm"), "the folder /nowhere does not exist; create it or choose another --output"),
     ],
