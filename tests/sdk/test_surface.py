@@ -75,7 +75,7 @@ def test_a_family_or_engine_we_do_not_have(model: Mellow, tmp_path: object) -> N
 
     folder = Path(str(tmp_path))
     other = write_fake(folder / "a.alm", model=ModelInfo(family="bellow", name="x", parameters=1))
-    with pytest.raises(alm.PackageError, match="family 'bellow'; this version knows mellow"):
+    with pytest.raises(alm.PackageError, match=r"family 'bellow'; this version knows .*mellow"):
         alm.load(other)
     parts = {
         name: Component("steam", f"{name}.fake", (), "fp32") for name in ("audio_encoder", "token_embedding", "decoder")
