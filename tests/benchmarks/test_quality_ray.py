@@ -56,7 +56,7 @@ def _free_port() -> int:
 def _wait_for(port: int) -> None:
     import time
 
-    for _ in range(600):
+    for _ in range(1800):
         with socket.socket() as client:
             if client.connect_ex(("127.0.0.1", port)) == 0:
                 return

@@ -10,8 +10,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -24,6 +26,9 @@ from alm_bench.quality.asking import Done, Question, Work
 from alm_bench.quality.items import TaskError
 from alm_bench.quality.journal import Journal
 from alm_bench.quality.processes import on_processes
+
+if TYPE_CHECKING:
+    from alm_export.pipeline import Exported
 
 CLIPS = 6
 BROKEN = "4.wav"
@@ -58,11 +63,10 @@ def run(*words: object) -> None:
     assert result.exit_code == 0, result.output
 
 
-def test_two_packages_side_by_side(tiny_package: Path, data: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other.alm"
-    other.write_bytes(tiny_package.read_bytes())
+def test_two_packages_side_by_side(tiny_export: Callable[[str], Exported], data: Path, tmp_path: Path) -> None:
     output = tmp_path / "results.json"
-    words = (tiny_package, other, "--task", "mcq,entailment", "--data", data, "--workers", 2, "-o", output)
+    packages = (tiny_export("fp32").path, tiny_export("int4").path)
+    words = (*packages, "--task", "mcq,entailment", "--data", data, "--workers", 2, "-o", output)
     run(*words)
     found = json.loads(output.read_text())
     assert found["audio"] == {
@@ -76,7 +80,12 @@ def test_two_packages_side_by_side(tiny_package: Path, data: Path, tmp_path: Pat
     for value in accuracy["values"]:
         assert (value["n"], value["clips"]) == (CLIPS - 1, CLIPS - 1)
         assert value["low"] <= value["value"] <= value["high"]
-    assert accuracy["differences"] == [{"value": 0, "low": 0, "high": 0, "n": CLIPS - 1, "clips": CLIPS - 1}]
+    one, other = accuracy["values"]
+    (apart,) = accuracy["differences"]
+    assert (apart["value"], apart["n"]) == (pytest.approx(other["value"] - one["value"]), CLIPS - 1)
+    assert {row["group"] for row in found["without_listening"]} == {
+        "mcq, always 'a'", "made words of the hypothesis",
+    }  # fmt: skip
     lines = output.with_suffix(".jsonl").read_text().splitlines()
     run(*words)
     assert output.with_suffix(".jsonl").read_text().splitlines() == lines
