@@ -79,6 +79,9 @@ def export(
     prompts: Annotated[
         str | None, typer.Option(help="pam: 'good;bad', or a YAML file of pairs.", show_default="the authors'")
     ] = None,
+    genai: Annotated[
+        bool, typer.Option("--genai", help="mellow: a folder for onnxruntime-genai when unzipped.")
+    ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never download.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     targets: Annotated[
@@ -94,7 +97,7 @@ def export(
         raise typer.BadParameter("choose one of --int4, --int8, --fp32 and --scheme")
     _require_libraries()
     exporter = find_exporter(family)
-    options = {"labels": labels, "no_text": no_text or None, "prompts": prompts}
+    options = {"labels": labels, "no_text": no_text or None, "prompts": prompts, "genai": genai or None}
     options = {name: value for name, value in options.items() if value is not None}
     if foreign := [f"--{name.replace('_', '-')}" for name in options if name not in exporter.options]:
         raise typer.BadParameter(f"{family} has no option {', '.join(foreign)}")
@@ -105,6 +108,8 @@ def export(
     engines = find_engines(engine or device.engine)
     if scheme and engines != ("onnxruntime",):
         raise typer.BadParameter("--scheme names onnxruntime's schemes; choose a precision", param_hint="--engine")
+    if genai and "onnxruntime" not in engines:
+        raise typer.BadParameter("the graph for it runs on onnxruntime; add that to --engine", param_hint="--genai")
     precision = (precisions or [exporter.precision])[0]
     named = "custom" if scheme else precision
     suffix = "" if engine is None or engines == (device.engine,) else f"-{engine.replace(',', '-')}"

@@ -35,6 +35,7 @@ class MellowExporter(Exporter):
 
     weights_family = "mellow"
     precision = "int4"
+    options = ("genai",)
     parts: ClassVar = dict(zip(PARTS, PARTS, strict=True))
     summary = "Answers questions about one recording or about two."
     task = "audio-text-to-text"

@@ -17,6 +17,7 @@ from alm.verify import Verification, verify_model
 from alm_export.card import model_card
 from alm_export.components import Components, merged_entries
 from alm_export.families import find_exporter
+from alm_export.genai import genai_entries
 from alm_export.golden import Golden, merged_golden
 from alm_export.targets import Ladders, Target, own_parts
 from alm_quantize.gate import Assignment, Attempt, search
@@ -243,6 +244,8 @@ class Exporter(ABC):
             variants={engine: _variant(made[engine]) for engine in others},
         )
         entries = merged_entries([one.draft.components for one in made.values()])
+        if self.request.options.get("genai"):
+            entries |= genai_entries(manifest, entries)
         golden = merged_golden({engine: one.golden for engine, one in made.items()})
         manifest = self._write(finished, manifest, entries, golden)
         self.report("package", 1, 1)

@@ -146,6 +146,8 @@ def test_the_command_to_run_next_can_be_copied(run: Run, few_probes: None, tiny_
         (("mellow", "--budget", "1.5"), "'--budget'"),
         (("mellow", "--calibrate", "/nowhere"), "does not exist"),
         (("mellow", "--engine", "gguf", "--scheme", "int4-block32"), "--scheme names onnxruntime's schemes"),
+        (("mellow", "--engine", "gguf", "--genai"), "add that to --engine"),
+        (("clap", "--genai"), "clap has no option --genai"),
         (("mellow", "--int2",), "No such option"),
     ],
 )  # fmt: skip
