@@ -147,12 +147,13 @@ def _memory(path: Path, threads: int, tokens: int) -> Memory:
     return _decoded(Memory, probe("memory", path, threads, tokens))
 
 
-def _streaming(path: Path, threads: int, sounds: int) -> Streaming:
-    return _decoded(Streaming, probe("streaming", path, threads, sounds))
+def _streaming(path: Path, threads: int, sounds: int) -> Streaming | None:
+    told = probe("streaming", path, threads, sounds)
+    return _decoded(Streaming, told) if told else None
 
 
 def _energy(path: Path, threads: int) -> Energy:
-    return measure_energy(lambda seconds: int(probe("answers", path, threads, seconds)["answers"]))
+    return measure_energy(lambda seconds: int(probe("passes", path, threads, seconds)["passes"]))
 
 
 def roofline(threads: int) -> Roofline:

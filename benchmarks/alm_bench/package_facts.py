@@ -30,7 +30,7 @@ def examine(path: Path, machine: str = platform.machine()) -> tuple[PackageFacts
                 f"{path} was exported for {manifest.target} ({expected}), this machine is {machine}: its figures would "
                 "be those of neither. Export it for this machine, or name another with --device"
             )
-        return _facts(path, manifest), _work(package) if manifest.decoder else None
+        return _facts(path, manifest), _work(package) if manifest.decoder and manifest.prompt else None
 
 
 def installed_bytes() -> int:

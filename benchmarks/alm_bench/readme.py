@@ -15,7 +15,7 @@ from alm_bench.results import BenchError, Result, Run, Side, read_result
 from alm_bench.rivals import OURS
 
 BEGIN, END = "<!-- speed: made by 'make bench' -->", "<!-- speed ends -->"
-HEADER = ("", "two clips, 24 tokens", "389 positions, first token", "tokens/s", "peak memory", "answer or decoding")
+HEADER = ("", "two clips, 24 tokens", "389 positions, first token", "tokens/s", "peak memory", "against ours")
 
 
 def table(result: Result) -> str:

@@ -217,18 +217,18 @@ class Streaming:
 
 @dataclass(frozen=True)
 class Energy:
-    """Energy of answering, above that of the idle machine."""
+    """Energy of the work, above that of the idle machine."""
 
     source: str
     """What measured it, or why nothing could."""
-    joules_per_answer: Positive | None = None
-    """Above idle; None when nothing could measure it."""
+    joules_per_pass: Positive | None = None
+    """Above idle, for one pass through the stages after loading; None when nothing could measure it."""
     idle_watts: Positive | None = None
     """Power before the work."""
     busy_watts: Positive | None = None
     """Power during the work."""
-    answers: Count | None = None
-    """Answers given meanwhile."""
+    passes: Count | None = None
+    """Passes meanwhile."""
 
 
 @dataclass(frozen=True)

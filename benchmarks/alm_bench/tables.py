@@ -102,16 +102,16 @@ def _files(result: Result) -> Table:
                     _energy(side),
                 )
             )  # fmt: skip
-    header = ("", "package", "SDK installed", "schemes", "decisions as float32", "energy of an answer")
+    header = ("", "package", "SDK installed", "schemes", "decisions as float32", "energy of a pass")
     return Table("Size, quality and energy", header, tuple(rows))
 
 
 def _energy(side: Side) -> str:
     if side.energy is None:
         return "not asked for"
-    if side.energy.joules_per_answer is None:
+    if side.energy.joules_per_pass is None:
         return "not available"
-    return f"{side.energy.joules_per_answer:.2f} J above idle ({side.energy.source})"
+    return f"{side.energy.joules_per_pass:.2f} J above idle ({side.energy.source})"
 
 
 def _machine(result: Result) -> Table:
@@ -127,7 +127,7 @@ def _machine(result: Result) -> Table:
         *(("limit", f"{limit.threads} threads: {limit.read_gbs:.1f} GB/s read, {limit.gemm_gflops:.0f} GFLOP/s float32")
           for limit in result.roofline),
         *(("energy", side.energy.source) for side in result.sides[:1]
-          if side.energy and side.energy.joules_per_answer is None),
+          if side.energy and side.energy.joules_per_pass is None),
         ("made", result.made),
     ]  # fmt: skip
     if noise.busy:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alm.package import section
 from alm.session import Clip
 from alm_bench.clocks import Unit
 from alm_bench.results import BenchError
 
 if TYPE_CHECKING:
     from alm.answers import Answer
-    from alm.models import Mellow, Model
+    from alm.models import ClapCap, Mellow, Model
+    from alm.models.sound_space import SoundSpace
     from alm.streaming import AnswerStream
 
 QUESTION, NEXT_QUESTION = "explain the difference in few words.", "which clip is louder?"
@@ -67,10 +67,34 @@ def ask(model: Mellow, clock: Callable[[], float], unit: Unit, tokens: int) -> P
             "answer": asked.last - started,
         }
     # The first token comes out of the prefill.
-    return Pass(stages, section(model.info.prompt, "prompt").prefix_tokens, len(other.tokens) - 1)
+    positions = model.info.prompt.prefix_tokens if model.info.prompt else 0
+    return Pass(stages, positions, len(other.tokens) - 1)
 
 
-WORKLOADS: dict[str, Callable[..., Pass]] = {"ask": ask}
+def caption(model: ClapCap, clock: Callable[[], float], unit: Unit, tokens: int) -> Pass:
+    """Listen to a clip and describe it greedily, with exactly `tokens` tokens."""
+    started = clock()
+    clip = model.listen(sound(model, 0))
+    heard = clock()
+    done = _answered(_talkative(clip).stream_caption(max_tokens=tokens), clock)
+    timing = done.answer.timing
+    if unit == "s":
+        stages = {"encode": timing.encode, "first_token": timing.first_token, "decode": timing.decode}
+        stages["answer"] = timing.encode + timing.prefill + timing.decode
+    else:
+        stages = {"encode": heard - started, "first_token": done.first - heard, "decode": done.last - done.first}
+        stages["answer"] = done.last - started
+    return Pass(stages, 0, len(done.answer.tokens) - 1)
+
+
+def embed(model: SoundSpace, clock: Callable[[], float], unit: Unit, tokens: int) -> Pass:
+    """One clip to its vector. The SDK has no timing of its own here, and there are no tokens."""
+    started = clock()
+    model.embed_audio([sound(model, 0)])
+    return Pass({"encode": clock() - started}, 0, 0)
+
+
+WORKLOADS: dict[str, Callable[..., Pass]] = {"ask": ask, "caption": caption, "embed": embed}
 """By capability, in order of preference."""
 
 

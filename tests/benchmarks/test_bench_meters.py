@@ -145,8 +145,8 @@ def test_energy_is_above_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("alm_bench.energy.METERS", {"a meter": Constant})
     monkeypatch.setattr("alm_bench.energy.IDLE_S", 0.01)
     energy = measure_energy(lambda seconds: time.sleep(0.1) or 4)
-    assert energy.source == "a meter" and energy.answers == 4
-    assert energy.joules_per_answer == pytest.approx(3.0 * 0.1 / 4, rel=0.3)
+    assert energy.source == "a meter" and energy.passes == 4
+    assert energy.joules_per_pass == pytest.approx(3.0 * 0.1 / 4, rel=0.3)
 
 
 def test_no_meter_is_said_with_every_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ def test_no_meter_is_said_with_every_reason(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("alm_bench.energy.METERS", {"one": none, "two": none})
     energy = measure_energy(lambda seconds: 1)
     assert energy.source == "not available: one: it is not here; two: it is not here"
-    assert energy.joules_per_answer is None
+    assert energy.joules_per_pass is None
 
 
 def test_throttling_in_words() -> None:

@@ -1,4 +1,4 @@
-"""Energy of answering, from whatever meter this device has."""
+"""Energy of the work, from whatever meter this device has."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ IDLE_S, WORK_S = 5, 20
 """Seconds for which idle power and answering are measured."""
 
 
-def measure_energy(answer: Callable[[int], int]) -> Energy:
-    """Energy of `answer(seconds)`, which answers for so long and returns how often; says so where no meter is."""
+def measure_energy(work: Callable[[int], int]) -> Energy:
+    """Energy of `work(seconds)`, which goes on for so long and returns how often; says so where no meter is."""
     reasons = []
     for name, find in METERS.items():
         try:
             meter = find()
             idle_watts, _, _ = _power(meter, lambda: time.sleep(IDLE_S))
-            busy_watts, seconds, answers = _power(meter, lambda: answer(WORK_S))
+            busy_watts, seconds, passes = _power(meter, lambda: work(WORK_S))
         except NoMeter as reason:
             reasons.append(f"{name}: {reason}")
             continue
         above = max(0.0, (busy_watts - idle_watts) * seconds)
-        return Energy(name, above / answers, idle_watts, busy_watts, answers)
+        return Energy(name, above / passes, idle_watts, busy_watts, passes)
     return Energy("not available: " + "; ".join(reasons))
 
 
