@@ -7,6 +7,9 @@
 #   make test-arm64-engines   llama.cpp and ExecuTorch on the same processors; cross-compiles for 20 minutes the first time
 #   make test-engines   the engines that are extras: llama.cpp, which compiles for up to 20 minutes, and ExecuTorch
 #   make test-mic     the microphone through PortAudio, against a paced fake device (Debian 12, root)
+#   make test-ssh     a measurement through a real sshd on loopback (Debian, root)
+#   make bench        full-size Mellow against other ways to run it, into the README; wants an idle machine
+#   make bench-arm64  instructions of the demo's package on an emulated Arm processor, held against the committed count
 #   make clean   remove .venv, caches and the demo's package
 #
 # PYTHON=/path/to/python3 names another interpreter, TORCH_INDEX=URL another place for PyTorch.
@@ -21,7 +24,7 @@ PIP := $(BIN)/python -m pip
 PACKAGE := mellow-arm64-int4.alm
 ROOSTER := quantize/alm_quantize/clips/rooster.ogg
 
-.PHONY: demo test test-engines test-arm64 test-arm64-engines arm64-python test-mic lint clean
+.PHONY: demo test test-engines test-arm64 test-arm64-engines arm64-python test-mic test-ssh bench bench-arm64 lint clean
 
 demo: .venv/.export
 	$(BIN)/alm-export mellow --target arm64 --int4
@@ -60,6 +63,23 @@ test-mic: .venv/.dev
 	$(PIP) install --quiet -c constraints.txt -e ".[mic]"
 	tests/microphone/run.sh timeout 300 $(BIN)/pytest tests/microphone/check.py
 
+test-ssh: .venv/.dev
+	test -x /usr/sbin/sshd || apt-get install -y -qq --no-install-recommends openssh-server openssh-client >/dev/null
+	timeout 600 $(BIN)/pytest tests/ssh/check.py
+
+# What rivals read is kept in .bench, so that a second run measures at once.
+bench: .venv/.dev .venv/.gguf
+	$(PIP) install --quiet -c constraints.txt onnxscript
+	$(BIN)/alm-bench rivals --folder .bench -o benchmarks/results/rivals.json
+	$(BIN)/python -m alm_bench.readme README.md benchmarks/results/rivals.json
+
+# QEMU 7.2, which Debian 12 builds with plugins; the userland is that of test-arm64.
+bench-arm64: $(PACKAGE) | .venv/.dev
+	test -x .arm64/root/usr/bin/python3.11 || $(MAKE) test-arm64
+	command -v qemu-aarch64 >/dev/null || apt-get install -y -qq --no-install-recommends qemu-user gcc libc6-dev >/dev/null
+	$(BIN)/alm-bench run $(PACKAGE) --device qemu:cortex-a76 --rounds 2 -o .arm64/instructions.json
+	$(BIN)/alm-bench compare benchmarks/results/instructions-cortex-a76.json .arm64/instructions.json --within 2
+
 $(PACKAGE): | .venv/.export
 	$(BIN)/alm-export mellow --target arm64 --int4
 
@@ -69,7 +89,7 @@ lint: .venv/.dev
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv .arm64 .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info $(PACKAGE)
+	rm -rf .venv .arm64 .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info $(PACKAGE)
 
 # The plain index has PyTorch for Linux only with several GB of CUDA libraries, so constraints.txt asks for the
 # CPU build by name. Where pip is set up to find that build (a mirror, a folder of wheels), the first line takes
