@@ -1,8 +1,7 @@
 """An emulated Arm processor that counts instructions: a cost that is the same on every run and says nothing of time.
 
 QEMU 7.2's user-mode emulator, which Debian 12 builds with plugins, runs the SDK in the arm64 userland that
-`tests/arm64/setup.sh` makes. One thread, and as many rounds as seconds would need are not needed: two agree within
-a thousandth.
+`tests/arm64/setup.sh` makes. One thread, and two rounds at most: they agree within 0.2 %.
 """
 
 from __future__ import annotations
