@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
+from alm.engines.versions import LIBRARIES as ENGINE_LIBRARIES
 from alm.package import Frontend, GoldenInfo, Manifest, ModelInfo, WeightsInfo
 from alm_export.components import Components
 from alm_train.checkpoints.weights import Weights
 from alm_train.models.frontend import FrontendConfig
 
 LIBRARIES = ("alm-edge", "torch", "onnx", "onnxruntime", "numpy")
-"""Whose versions a package records."""
+"""Whose versions a package records, beside those of the engines' libraries."""
 
 
 def describe(
@@ -49,14 +50,16 @@ def describe(
         capabilities=capabilities,
         golden=GoldenInfo(dict(tolerances)),
         quality={"not_measured": "Not measured yet."},
-        provenance=_provenance(),
+        provenance=_provenance(components),
         **sections,
     )
 
 
-def _provenance() -> dict[str, Any]:
+def _provenance(components: Components) -> dict[str, Any]:
+    engines = sorted({component.engine for component in components.components.values()})
+    used = [library.name for engine in engines for library in ENGINE_LIBRARIES[engine]]
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": platform.machine(),
-        "versions": {library: version(library) for library in LIBRARIES},
+        "versions": {library: version(library) for library in dict.fromkeys((*LIBRARIES, *used))},
     }
