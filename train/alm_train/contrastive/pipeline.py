@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 from tokenizers.normalizers import Lowercase
 
 from alm_train.contrastive.captions import caption_groups, ontology_groups
+from alm_train.contrastive.centring import centre
 from alm_train.contrastive.clips import ClapClips, gather_clips
 from alm_train.contrastive.cooccurrence import start_as_average, word_vectors
 from alm_train.contrastive.evaluate import Results, evaluate_clap
@@ -40,6 +41,7 @@ def run_clap(recipe: ClapRecipe, data: Path, output: Path, reporter: Reporter) -
     clap = _text_tower(recipe, clips, tokenizer, data, output, reporter)
     teacher = _teacher(recipe, clips, output, reporter)
     _audio_tower(recipe, clips, clap, teacher, tokenizer, output, reporter)
+    centre(clap, clips.train.log_mels[0], ontology_groups(data), tokenizer)
     folder = output / "weights"
     write_clap_release(folder, recipe, clap, tokenizer, clips, None, output / LOG)
     with reporter.bar("score held-out clips"):
