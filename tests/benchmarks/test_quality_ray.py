@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,47 +18,19 @@ from alm_bench.quality.items import TaskError
 from alm_bench.quality.processes import on_processes
 from alm_bench.quality.ray_cluster import on_ray
 
-RAY = Path(sys.executable).with_name("ray")
-
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A head without cores and two nodes with one each, stopped by their own process groups."""
-    folder, port = tmp_path_factory.mktemp("ray"), _free_port()
-    address = f"127.0.0.1:{port}"
-    common = ["--disable-usage-stats", "--block", "--object-store-memory=100000000"]
-    head = ["--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", "--node-ip-address=127.0.0.1"]
-    node = [f"--address={address}", "--num-cpus=1"]
-    started = []
+def address() -> Iterator[str]:
+    """A head without cores and two nodes with one each."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
-        for number, words in enumerate((head, node, node)):
-            log = (folder / f"{number}.log").open("wb")
-            started.append(subprocess.Popen([RAY, "start", *words, *common], stdout=log, stderr=log, process_group=0))
-            if number == 0:
-                _wait_for(port)
-        yield address
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
+        yield cluster.address
     finally:
-        for process in started:
-            os.killpg(process.pid, signal.SIGTERM)
-        for process in started:
-            process.wait(30)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def _wait_for(port: int) -> None:
-    import time
-
-    for _ in range(1800):
-        with socket.socket() as client:
-            if client.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise TimeoutError("the head of the cluster did not start")
+        cluster.shutdown()
 
 
 @pytest.fixture
