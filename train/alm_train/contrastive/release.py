@@ -100,9 +100,10 @@ Correlation of the PAM score with mean MUSHRA ratings of {results.listening["cli
 It heard {len(clips.train.clips)} clips of {len(clips.seen)} kinds of sound. A sound of another kind is placed by its
 likeness to those; read the rows of the unseen classes above before relying on that. What it calls spoilt is crude
 damage: noise, clipping, a low-pass, codecs at their lowest rate, few bits. The correlation above says how far that
-carries to speech through neural codecs; while it is negative, codecs must not be ranked by this score. Clips are {recipe.encoder.samples / 32000:.0f} s long, texts at most
-{recipe.text.tokens} tokens. The ESC-50 clips (fold 4) were looked at while the recipe was written, and its
-last step, moving the towers, was added after seeing them; they are not blind. None of them reached the weights.
+carries to speech through neural codecs; while it is negative, codecs must not be ranked by this score. Clips are
+{recipe.encoder.samples / 32000:.0f} s long, texts at most {recipe.text.tokens} tokens. The ESC-50 clips (fold 4) were
+looked at while the recipe was written, and its last step, moving the towers, was added after seeing them; they are not
+blind. None of them reached the weights.
 """
 
 
