@@ -144,7 +144,10 @@ def _fits(tensor: Any, kind: int, sizes: tuple[int | None, ...]) -> bool:
 
 
 def _check_header(entry: str, data: bytes) -> None:
-    """EngineError unless `data` is a whole program: what the runtime finds missing later may end the process."""
+    """EngineError unless `data` is a whole program: what the runtime finds missing later may end the process.
+
+    What lies inside a delegate only XNNPACK can check, and it does not check all; the package's hashes guard that.
+    """
     if len(data) < HEADER.size or data[4:8] != IDENTIFIER or data[8:12] != EXTENDED:
         raise EngineError(
             f"{entry!r} is no ExecuTorch program with the identifier {IDENTIFIER.decode()}; export it again"
