@@ -23,6 +23,8 @@ from alm_train.pipeline import Reporter, claim
 
 VALIDATED = 400
 """Held-out captions whose loss is watched."""
+CAPTIONED = 120
+"""Most recordings captioned at the end, evenly spread."""
 HEARD = ("esc50",)
 """Corpora whose held-out recordings are captioned at the end."""
 
@@ -44,6 +46,7 @@ def run_captioner(recipe: CaptionerRecipe, data: Path, output: Path, reporter: R
     folder = output / "weights"
     write_weights(folder, captioner, weights.tokenizer, weights.licence, attribution, "clapcap")
     clips = recorded_clips(validation_set(read_recordings(data, HEARD)), per_source=1)
+    clips = clips[:: -(-len(clips) // CAPTIONED)]
     with reporter.bar("caption held-out recordings"):
         results = caption_clips(captioner, tokenizer, clips)
     (folder / "evaluation.json").write_text(results.to_json(), encoding="utf-8")
