@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from alm.clip_cache import CACHE_BYTES
 from alm.closing import Closing
 from alm.engines import Engine, load_engines
-from alm.errors import AlmError, PackageError
+from alm.errors import PackageError
 from alm.package import Manifest, Package
 from alm.self_test import SelfTest
 from alm.turns import WAITING
@@ -43,14 +43,6 @@ class Model(Closing):
     def capabilities(self) -> tuple[str, ...]:
         """What this package can be asked to do, such as ("ask", "compare", "choose")."""
         return self.info.capabilities
-
-    def need(self, capability: str) -> None:
-        """Raise AlmError unless the package can do this."""
-        if capability not in self.capabilities:
-            raise AlmError(
-                f"{self.package.path} cannot {capability}: it is a {self.info.model.family} package that can "
-                f"{', '.join(self.capabilities)}"
-            )
 
     @property
     @abstractmethod
