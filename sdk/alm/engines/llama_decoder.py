@@ -16,7 +16,7 @@ from alm.engines.llama_seat import Room, Seat
 from alm.errors import EngineError
 
 SEATS = 4
-"""Contexts at most. At full size one takes 16 MB of keys and values as float16, and as much to compute in."""
+"""Contexts at most. At full size one takes 16 MB for keys and values as float16, and 24 to compute in."""
 
 
 class LlamaDecoder:
