@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -23,8 +24,9 @@ def on_ray(package: str, works: Iterable[Work], address: str) -> Iterator[Done]:
     """
     ray = _ray()
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level="warning")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise TaskError(
             f"no Ray cluster at {address}: {error}. Start one with 'ray start --head' and pass the address it prints"
         ) from error
@@ -52,6 +54,13 @@ def _deal(ray: Any, package: str, source: Iterator[Work]) -> Iterator[Done]:
                 raise error.cause from error
             except ray.exceptions.RayError as error:
                 yield Done.nothing(work, f"the process that worked on it died: {type(error).__name__}")
+
+
+def _knock(address: str) -> None:
+    """Raise OSError when nothing listens at HOST:PORT, which Ray itself takes minutes to find out."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=10).close()
 
 
 def _ray() -> Any:
