@@ -15,16 +15,22 @@ LIBRARIES = {"onnxruntime": "onnxruntime", "llama.cpp": "llama_cpp", "executorch
 
 
 @pytest.fixture(scope="session")
-def engine_packages(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def exports(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
+    """The tiny model for engines, a comma list, exported once."""
+    made: dict[str, Exported] = {}
+
+    def exported(engines: str) -> Exported:
+        if engines not in made:
+            made[engines] = _export_for(engines, tiny_weights, tmp_path_factory)
+        return made[engines]
+
+    return exported
+
+
+@pytest.fixture(scope="session")
+def engine_packages(exports: Callable[[str], Exported]) -> Callable[[str], Path]:
     """The tiny model on an engine, exported once."""
-    made: dict[str, Path] = {}
-
-    def package(engine: str) -> Path:
-        if engine not in made:
-            made[engine] = export_for(engine, tiny_weights, tmp_path_factory).path
-        return made[engine]
-
-    return package
+    return lambda engine: exports(engine).path
 
 
 @pytest.fixture(scope="session", params=list(LIBRARIES))
@@ -39,8 +45,7 @@ def gguf_package(engine_packages: Callable[[str], Path]) -> Path:
     return engine_packages("llama.cpp")
 
 
-def export_for(engines: str, weights: Path, folders: pytest.TempPathFactory) -> Exported:
-    """Export for engines, a comma list."""
+def _export_for(engines: str, weights: Path, folders: pytest.TempPathFactory) -> Exported:
     for engine in engines.split(","):
         pytest.importorskip(LIBRARIES[engine], reason=f"{engine} is an extra; make test-engines installs it")
     from tiny_mellow import request as export_request

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import export_for
 from tiny_mellow import FRONTEND, QUESTION, RATE, noise, request
 
 import alm
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module", params=["onnxruntime,llama.cpp", "llama.cpp,onnxruntime"])
-def exported(request: pytest.FixtureRequest, tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    return export_for(request.param, tiny_weights, tmp_path_factory)
+def exported(request: pytest.FixtureRequest, exports: Callable[[str], Exported]) -> Exported:
+    return exports(request.param)
 
 
 def test_the_engines_share_the_encoder(exported: Exported) -> None:
@@ -65,3 +65,14 @@ def test_quantized_each_engine_is_measured_and_parts_are_shared(
     assert manifest.golden != manifest.variants["onnxruntime"].golden
     assert "right answers on llama.cpp" in card
     assert "right answers on onnxruntime" in card
+
+
+def test_an_engine_that_shares_nothing_has_entries_of_its_own(exports: Callable[[str], Exported]) -> None:
+    exported = exports("onnxruntime,executorch")
+    own, other = exported.manifest.components, exported.manifest.variants["executorch"].components
+    assert {component.graph for component in other.values()} == {"model.pte"}
+    assert not {component.graph for component in own.values()} & {"model.pte"}
+    with alm.load(exported.path, engine="executorch") as model, alm.load(exported.path) as first:
+        recording = noise(FRONTEND.samples)[0], RATE
+        with model.listen(recording) as clip, first.listen(recording) as expected:
+            assert clip.ask(QUESTION, max_tokens=12).tokens == expected.ask(QUESTION, max_tokens=12).tokens
