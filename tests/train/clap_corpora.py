@@ -83,7 +83,7 @@ seed: 1
 threads: 1
 checkpoint_seconds: 3600
 data:
-  {corpora: [esc50, fsdd], per_source: 2, synthetic: 1, synthetic_held_out: 1, speeds: [1.0], per_class: 2,
+  {corpora: [esc50, fsdd], per_source: 2, synthetic: 2, synthetic_held_out: 1, speeds: [1.0], per_class: 2,
    held_out_per_group: 1, ranked: [codec_mushra], spoilt: 1}
 encoder:
   {samples: 160000, frames: 512, fold: 2, patch: [8, 16], width: 16, depths: [1, 1], heads: [2, 2], window: 8,
