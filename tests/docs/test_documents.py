@@ -95,7 +95,7 @@ def test_commands_parse(line: str) -> None:
 def check_options(program: str, words: list[str]) -> None:
     """Subcommand and options exist; values are not looked at."""
     command = MAIN[program]
-    if program in ("alm", "alm-bench"):
+    if program in ("alm", "alm-bench", "alm-train"):
         assert words[0] in command.commands, f"{program} has no command {words[0]}"  # type: ignore[attr-defined]
         command = command.commands[words[0]]  # type: ignore[attr-defined]
     options = {name for parameter in command.params for name in parameter.opts}
