@@ -4,8 +4,8 @@
 #     tests/arm64/llama_cpp.sh FOLDER ARCHITECTURE     # FOLDER is the one that setup.sh made
 #     EXTRA_SITE=FOLDER/root/opt/llama-ARCHITECTURE FOLDER/python script.py
 #
-# armv8-a runs on every 64-bit Arm, armv8.2-a+dotprod does not on a Cortex-A72. The first architecture compiles for 15
-# minutes on an idle core, the next ones for two; what was compiled stays in FOLDER.
+# armv8-a runs on every 64-bit Arm, armv8.2-a+dotprod does not on a Cortex-A72. The first architecture compiles for some
+# 11 minutes on an idle core, the next ones only their products; what was compiled stays in FOLDER.
 set -euo pipefail
 folder=$(cd "$1" && pwd -P)
 architecture=$2
