@@ -52,6 +52,9 @@ def test_bleu_adds_up_to_that_of_the_corpus() -> None:
     expected = BLEU().corpus_score([candidates[i] for i in places], streams).score
     assert bleu(candidates, references)(places) == pytest.approx(expected)
     assert expected > 20
+    rough, known = ["the quick dog jumps over me"], [["the quick cat jumps up to you"]]  # no run of three in common
+    smoothed = BLEU().corpus_score(rough, [known[0]]).score
+    assert bleu(rough, known)(np.array([0])) == pytest.approx(smoothed)
 
 
 def test_ngram_scores_ignore_case_and_punctuation() -> None:
@@ -133,10 +136,13 @@ def test_nothing_is_fitted_on_the_clip_it_is_scored_on() -> None:
     items = entailment_items(10)
 
     def check(train: np.ndarray, rest: np.ndarray) -> list[str]:
+        assert len(train)
         assert not {items[i].audio for i in train} & {items[i].audio for i in rest}
         return ["neutral"] * len(rest)
 
     assert entailment.told_by(items, check) == (items, ["neutral"] * 30)
+    split = entailment_items(10, fit=4)
+    assert entailment.told_by(split, check) == (split[12:], ["neutral"] * 18)
     with pytest.raises(TaskError, match="two clips"):
         entailment.told_by(items[:3], check)
 
