@@ -93,8 +93,9 @@ def test_json_describes_the_package_that_was_written(run: Run, tiny_weights: Pat
     result = json.loads(out)
     assert result["path"] == str(output)
     assert result["bytes"] == output.stat().st_size
-    assert result["schemes"] == {"audio_encoder": "int8", "token_embedding": "int8-block32", "decoder": "int8"}
-    assert set(result["parity"]) == {"log_mel", "latent", "audio_tokens", "logits", "tokens"}
+    engine = result["engines"]["onnxruntime"]
+    assert engine["schemes"] == {"audio_encoder": "int8", "token_embedding": "int8-block32", "decoder": "int8"}
+    assert set(engine["parity"]) == {"log_mel", "latent", "audio_tokens", "logits", "tokens"}
     assert result["weights"] == {"source": "path", "licence": "CC0-1.0"}
     assert list(contents(folder)) == ["p.alm"]
     verify(output).check()
@@ -211,15 +212,17 @@ def test_the_gate_stops_at_the_first_assignment_inside_the_budget(
     few_probes: None, tiny_weights: Path, folder: Path
 ) -> None:
     everything = export(request(tiny_weights, folder / "all.alm", "int4", budget=1))
-    assert [trial.schemes["decoder"] for trial in everything.trials] == ["int4-block128"]
-    budget = everything.trials[0].loss - 1e-6
+    [trial] = everything.made["onnxruntime"].trials
+    assert trial.schemes["decoder"] == "int4-block128"
+    budget = trial.loss - 1e-6
     exported = export(request(tiny_weights, folder / "some.alm", "int4", budget))
-    assert len(exported.trials) > 1
-    assert exported.trials[-1].loss <= budget < exported.trials[-2].loss
+    trials = exported.made["onnxruntime"].trials
+    assert len(trials) > 1
+    assert trials[-1].loss <= budget < trials[-2].loss
     components = exported.manifest.components
-    last = exported.trials[-1].schemes
+    last = trials[-1].schemes
     assert (components["decoder"].scheme, components["token_embedding"].scheme) == (last["decoder"], last["head"])
-    assert [row["schemes"] for row in exported.manifest.quality["tried"]] == [t.schemes for t in exported.trials]
+    assert [row["schemes"] for row in exported.manifest.quality["tried"]] == [t.schemes for t in trials]
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -48,7 +48,8 @@ class Library:
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    monkeypatch.delitem(sys.modules, "llama_cpp", raising=False)
+    for module in ("llama_cpp", "alm.engines.llama_cpp"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.syspath_prepend(tmp_path / "site")
     return Library(tmp_path / "site")
 
