@@ -23,9 +23,10 @@ from alm.audio_tokens import AudioTokens
 from alm.engines.base import Array, KVCache
 from alm.errors import EngineError, PackageError, SessionError
 from alm.package.atomic import atomic_write
-from alm.package.manifest import Manifest, Sha256, section
+from alm.package.manifest import Manifest, section
 from alm.package.safetensors import read_metadata, read_tensors, write_tensors
 from alm.package.schema import Between, decode, found, parse_json
+from alm.package.sections import Sha256
 from alm.prefix import KEPT_PREFIXES, HeardWindow, Reader, expanded
 
 SCHEMA = 1

@@ -23,9 +23,9 @@ from alm.errors import PackageError, ResultsError
 from alm.folder import Recording
 from alm.models.sound_space import HeardSound
 from alm.package.atomic import atomic_write
-from alm.package.manifest import Sha256
 from alm.package.safetensors import read_metadata, read_tensors, write_tensors
 from alm.package.schema import Between, decode, parse_json
+from alm.package.sections import Sha256
 
 SCHEMA = 1
 BLOCK = 16384

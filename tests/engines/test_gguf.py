@@ -15,7 +15,7 @@ from tiny_mellow import tiny_tokenizer
 
 from alm.engines.gguf import check_decoder, read_gguf
 from alm.errors import EngineError
-from alm.package.manifest import DecoderShape
+from alm.package.sections import DecoderShape
 from alm_export.llama_gguf import write_gguf
 from alm_train.models.smollm2 import SmolLM2, SmolLM2Config
 

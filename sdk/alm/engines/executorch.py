@@ -27,7 +27,7 @@ from alm.engines.executorch_program import (
 )
 from alm.errors import EngineError
 from alm.package import Package
-from alm.package.manifest import DecoderShape
+from alm.package.sections import DecoderShape
 
 GRAPHS = {"audio_encoder": (("waveform",), ("audio_tokens", "log_mel", "latent"))}
 """Component to its method's inputs and outputs, which a program has by place and not by name."""

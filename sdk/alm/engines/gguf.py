@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alm.errors import EngineError
-from alm.package.manifest import DecoderShape
+from alm.package.sections import DecoderShape
 
 VERSION = 3
 ALIGNMENT = 32

@@ -15,7 +15,7 @@ import numpy as np
 
 from alm.engines.base import Array
 from alm.errors import EngineError
-from alm.package.manifest import DecoderShape
+from alm.package.sections import DecoderShape
 
 MAGIC = 0xAF143CD8
 GGML_TYPES: dict[np.dtype[Any], int] = {np.dtype("<f2"): llama.GGML_TYPE_F16, np.dtype("<f4"): llama.GGML_TYPE_F32}

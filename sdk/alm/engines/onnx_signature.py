@@ -11,7 +11,7 @@ from typing import Any
 
 from alm.errors import EngineError
 from alm.package import Manifest, section
-from alm.package.manifest import DecoderShape
+from alm.package.sections import DecoderShape
 
 Shape = tuple[int | None, ...]
 """Sizes of the axes; None for one whose size is not fixed."""

@@ -23,7 +23,7 @@ from alm.engines.onnx_signature import check_audio_encoder, check_decoder, check
 from alm.errors import EngineError
 from alm.memory import give_back
 from alm.package import Package, section
-from alm.package.manifest import DecoderShape
+from alm.package.sections import DecoderShape
 
 PROVIDERS = ["CPUExecutionProvider"]
 LONG = 64

@@ -1,13 +1,14 @@
 """The `.alm` package: one file with a model, its tokenizer, its self-test and its papers.
 
-`archive` knows the container, `manifest` the contents, `reader` and `writer` the file, `safetensors`
+`archive` knows the container, `manifest` and its `sections` the contents, `reader` and `writer` the file, `safetensors`
 the weights, `signature` who made it.
 """
 
 from __future__ import annotations
 
-from alm.package.manifest import (
-    GOLDEN,
+from alm.package.manifest import GOLDEN, Manifest, section
+from alm.package.reader import Package
+from alm.package.sections import (
     Component,
     DecoderShape,
     EmbeddingSpace,
@@ -15,7 +16,6 @@ from alm.package.manifest import (
     Frontend,
     GenerationDefaults,
     GoldenInfo,
-    Manifest,
     MapperInfo,
     ModelInfo,
     PromptLayout,
@@ -23,9 +23,7 @@ from alm.package.manifest import (
     TextLayout,
     Variant,
     WeightsInfo,
-    section,
 )
-from alm.package.reader import Package
 from alm.package.writer import write_package
 
 __all__ = [

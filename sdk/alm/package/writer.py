@@ -22,7 +22,8 @@ from alm.package.archive import (
     directory,
 )
 from alm.package.atomic import atomic_write
-from alm.package.manifest import Entry, Manifest
+from alm.package.manifest import Manifest
+from alm.package.sections import Entry
 
 BLOCK = 1024 * 1024
 
