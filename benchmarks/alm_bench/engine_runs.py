@@ -89,6 +89,33 @@ def onnxruntime(folder: str, threads: int, tokens: int) -> dict[str, float]:
     return _result(load, started, first, ended, tokens, bare)
 
 
+def executorch(folder: str, threads: int, tokens: int) -> dict[str, float]:
+    """ExecuTorch's own runtime on the methods that its language model runners call, keys and values inside."""
+    bare = peak_mb()
+    import numpy as np
+    import torch
+    from executorch.extension.llm.custom_ops import custom_ops  # type: ignore[import-not-found]  # noqa: F401
+    from executorch.extension.pybindings import _C as runtime  # type: ignore[import-not-found]
+    from executorch.runtime import Runtime  # type: ignore[import-not-found]
+
+    runtime._unsafe_reset_threadpool(threads)
+    started = time.perf_counter()
+    program = Runtime.get().load_program(Path(folder) / "model.pte")
+    decoder, embedding = program.load_method("text_decoder"), program.load_method("token_embedding")
+    load = time.perf_counter() - started
+    width = embedding.execute([torch.zeros(1, 1, dtype=torch.long)])[0].shape[-1]
+    rows = torch.from_numpy(_rows(width))[None]
+    for _ in range(2):
+        started = time.perf_counter()
+        logits = decoder.execute([rows, torch.tensor([0])])[0]
+        first = time.perf_counter()
+        for position in range(PREFIX, PREFIX + tokens - 1):
+            token = torch.from_numpy(np.asarray(logits)).argmax().reshape(1, 1)
+            logits = decoder.execute([embedding.execute([token])[0], torch.tensor([position])])[0]
+        ended = time.perf_counter()
+    return _result(load, started, first, ended, tokens, bare)
+
+
 def _rows(width: int) -> np.ndarray:
     import numpy as np
 
@@ -108,5 +135,5 @@ if __name__ == "__main__":
     elif kind == "llama.cpp":
         result = llama_cpp(str(Path(path) / "decoder.gguf"), threads, tokens)
     else:
-        result = onnxruntime(path, threads, tokens)
+        result = {"onnxruntime": onnxruntime, "executorch": executorch}[kind](path, threads, tokens)
     print(json.dumps(result))

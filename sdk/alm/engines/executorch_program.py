@@ -1,8 +1,8 @@
 """One ExecuTorch program in memory: checked, its methods checked against what the manifest describes, then run.
 
 The runtime takes a program as bytes or by the name of a file that holds nothing else, so the entry is read into memory:
-its size is resident beside what XNNPACK packs of it. Importing this module imports executorch.runtime, and with it
-torch, against which that runtime is linked.
+its size is resident beside what XNNPACK packs of it. Importing this module imports that runtime, and with it torch,
+against which it is linked.
 """
 
 from __future__ import annotations
