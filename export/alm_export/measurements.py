@@ -22,9 +22,9 @@ EMULATED = "Cortex-A76 and Cortex-A72, emulated by QEMU 10 on x86-64"
 
 ENGINES_ON_X86 = Measurement(
     EPYC,
-    "python -m alm_bench.engines onnxruntime.alm gguf.alm --rounds 1 --threads 2",
-    "full size, random weights, int4, 2 threads: onnxruntime decodes 197 tokens/s and runs a prefix of 389 positions "
-    "in 233 ms, llama.cpp's own runner at Q4_0 159 tokens/s and 252 ms",
+    "python -m alm_bench.engines onnxruntime.alm gguf.alm executorch.alm",
+    "full size, random weights, int4, 2 threads (1 thread): onnxruntime decodes 212 (168) tokens/s and runs a prefix "
+    "of 389 positions in 225 (377) ms, llama.cpp 177 (170) and 250 (447), executorch 178 (169) and 321 (413)",
 )
 QUALITY = Measurement(
     EPYC,
