@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,13 +63,13 @@ class SoundSpaceExporter(Exporter):
         self.reference = self._golden_from_torch()
         self._sounds: Float32 | None = None
 
+    @abstractmethod
     def texts_to_store(self) -> dict[str, Float32]:
         """Unit vectors that the package holds, as `alm.package.EmbeddingSpace` names them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def space(self) -> EmbeddingSpace:
         """The manifest's section."""
-        raise NotImplementedError
 
     @property
     def reads_texts(self) -> bool:
@@ -100,9 +101,9 @@ class SoundSpaceExporter(Exporter):
             embedding=self.space(),
         )
 
+    @abstractmethod
     def capabilities(self) -> tuple[str, ...]:
         """What the package can be asked to do."""
-        raise NotImplementedError
 
     def entries(self) -> dict[str, bytes | Path]:
         """The tokenizer where texts can be read, and the stored vectors where there are any."""

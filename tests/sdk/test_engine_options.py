@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -40,7 +41,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_values_arrive_and_what_is_left_out_keeps_its_default() -> None:
     assert load_engine("steam", 2) == (2, SteamOptions())
     assert load_engine("steam", 2, {"pressure": 5}) == (2, SteamOptions(pressure=5))
-    assert load_engine("steam", None, {"whistle": None}) == (None, SteamOptions())
+    assert load_engine("steam", None, {"whistle": None}) == (len(os.sched_getaffinity(0)), SteamOptions())
     assert load_engine("plain", 1, {}) == (1,)
 
 
@@ -56,6 +57,11 @@ def test_values_arrive_and_what_is_left_out_keeps_its_default() -> None:
 def test_wrong_names_and_types_are_named(given: dict[str, object], message: str) -> None:
     with pytest.raises(EngineError, match=message):
         load_engine("steam", 1, given)
+
+
+def test_fewer_threads_than_one_are_refused() -> None:
+    with pytest.raises(EngineError, match="threads is 0, expected at least 1"):
+        load_engine("plain", 0)
 
 
 def test_an_engine_without_options_says_so() -> None:

@@ -14,7 +14,8 @@ from tiny_mellow import RATE, noise
 import alm
 from alm.models import Clap, Mellow, Pam
 from alm_export.pipeline import Exported
-from alm_train.models.clap import SUFFIX, unit
+from alm_train.models.clap import SUFFIX
+from alm_train.models.two_towers import unit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Export = Callable[..., Exported]

@@ -19,7 +19,8 @@ from alm_train.contrastive.wording import class_prompt, held_out_labels
 from alm_train.data.recordings import FREE_LICENCES
 from alm_train.data.sounds import LABELS, SOUNDS, SYNTHETIC
 from alm_train.data.synthetic import synthesise
-from alm_train.models.clap import Clap, unit
+from alm_train.models.clap import Clap
+from alm_train.models.two_towers import unit
 
 FOLDER = Path(str(files("alm_train"))) / "weights/clap"
 # Far from every seed that training or its evaluation uses.

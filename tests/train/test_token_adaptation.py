@@ -9,10 +9,11 @@ import torch
 from tokenizers import Tokenizer
 
 from alm_train.adaptation import PROMPT, TokenAdapter, TokenSettings, log_mel_views
-from alm_train.models.clap import SUFFIX, Clap, ClapConfig, unit
+from alm_train.models.clap import SUFFIX, Clap, ClapConfig
 from alm_train.models.frontend import FrontendConfig
 from alm_train.models.gpt2 import GPT2Config
 from alm_train.models.htsat import HTSATConfig
+from alm_train.models.two_towers import unit
 from alm_train.tokenizer import pad_id, train_tokenizer
 
 CLASSES = ("dog bark", "rain", "a long siren in the distance")

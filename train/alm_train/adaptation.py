@@ -15,7 +15,8 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from alm_train.augment import Augmentation, augment
-from alm_train.models.clap import SUFFIX, Clap, unit
+from alm_train.models.clap import SUFFIX, Clap
+from alm_train.models.two_towers import unit
 
 PROMPT = "this is a sound of"
 """Its last tokens are where the vectors start."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from importlib import import_module
@@ -29,12 +30,15 @@ EXTRAS = {"llama.cpp": "alm-edge[gguf]", "executorch": "alm-edge[executorch]"}
 def load_engine(name: str, threads: int | None = None, options: Mapping[str, object] | None = None) -> Engine:
     """An engine that computes with `threads` threads (default: one per usable core); `options` are its own.
 
-    EngineError for an unknown name or option, for a library in a version outside the matrix and for one that this
-    processor cannot run; DependencyError when the library is not installed.
+    EngineError for an unknown name or option, fewer threads than one, a library in a version outside the matrix and one
+    that this processor cannot run; DependencyError when the library is not installed.
     """
+    if threads is not None and threads < 1:
+        raise EngineError(f"threads is {threads}, expected at least 1")
+    count = threads or len(os.sched_getaffinity(0))
     module = _module(name)
     chosen: object = read_options(_options(module), name, options or {})
-    engine: Engine = module.engine(threads) if isinstance(chosen, NoOptions) else module.engine(threads, chosen)
+    engine: Engine = module.engine(count) if isinstance(chosen, NoOptions) else module.engine(count, chosen)
     return engine
 
 

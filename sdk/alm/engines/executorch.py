@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import mmap
-import os
 import weakref
 from collections.abc import Sequence
 
@@ -33,14 +32,12 @@ GRAPHS = {"audio_encoder": (("waveform",), ("audio_tokens", "log_mel", "latent")
 """Component to its method's inputs and outputs, which a program has by place and not by name."""
 
 
-def engine(threads: int | None = None) -> ExecuTorch:
-    """The engine with `threads` compute threads (default: one per core this process may use).
+def engine(threads: int) -> ExecuTorch:
+    """The engine with `threads` compute threads.
 
     The threads are the process's: a second engine with another number changes the first one's too.
     """
-    if threads is not None and threads < 1:
-        raise EngineError(f"threads is {threads}, expected at least 1")
-    set_threads(threads or len(os.sched_getaffinity(0)))
+    set_threads(threads)
     return ExecuTorch()
 
 

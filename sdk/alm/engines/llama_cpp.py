@@ -46,14 +46,12 @@ class Options:
 DEFAULTS = Options()
 
 
-def engine(threads: int | None = None, options: Options = DEFAULTS) -> LlamaCpp:
-    """The engine with `threads` compute threads (default: one per core this process may use)."""
-    if threads is not None and threads < 1:
-        raise EngineError(f"threads is {threads}, expected at least 1")
+def engine(threads: int, options: Options = DEFAULTS) -> LlamaCpp:
+    """The engine with `threads` compute threads."""
     # Its running commentary goes to stderr otherwise.
     llama.llama_log_set(_SILENT, None)
     llama.llama_backend_init()
-    return LlamaCpp(threads or len(os.sched_getaffinity(0)), options)
+    return LlamaCpp(threads, options)
 
 
 class LlamaCpp:

@@ -42,11 +42,9 @@ class Options:
 DEFAULTS = Options()
 
 
-def engine(threads: int | None = None, options: Options = DEFAULTS) -> OnnxRuntime:
-    """The engine with `threads` compute threads (default: one per core this process may use)."""
-    if threads is not None and threads < 1:
-        raise EngineError(f"threads is {threads}, expected at least 1")
-    return OnnxRuntime(threads or len(os.sched_getaffinity(0)), options)
+def engine(threads: int, options: Options = DEFAULTS) -> OnnxRuntime:
+    """The engine with `threads` compute threads."""
+    return OnnxRuntime(threads, options)
 
 
 class OnnxRuntime:

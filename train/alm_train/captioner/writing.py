@@ -18,8 +18,9 @@ from torch.nn import functional as F
 
 from alm_train.contrastive.reading import read, tokenize
 from alm_train.loop import Loss, Metrics, Validate
-from alm_train.models.clap import Clap, unit
+from alm_train.models.clap import Clap
 from alm_train.models.clapcap import ClapCap
+from alm_train.models.two_towers import unit
 from alm_train.tagging import half_precision
 
 

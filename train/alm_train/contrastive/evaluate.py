@@ -23,8 +23,9 @@ from alm_train.contrastive.wording import class_prompt
 from alm_train.data.library import Clip
 from alm_train.data.measured import LISTENED, listening_scores
 from alm_train.data.sounds import LABELS
-from alm_train.models.clap import Clap, unit
+from alm_train.models.clap import Clap
 from alm_train.models.frontend import LogMel
+from alm_train.models.two_towers import unit
 from alm_train.statistics import wilson
 
 NAMED = "esc50"

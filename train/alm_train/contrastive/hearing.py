@@ -23,7 +23,8 @@ from alm_train.contrastive.wording import class_prompt, label_texts
 from alm_train.data.library import Library
 from alm_train.data.sounds import LABELS
 from alm_train.loop import Loss, Metrics, Validate
-from alm_train.models.clap import Clap, unit
+from alm_train.models.clap import Clap
+from alm_train.models.two_towers import unit
 from alm_train.tagging import Batches, GuidedEncoder, half_precision, smooth
 from alm_train.teacher import ConvTagger, guide_map
 

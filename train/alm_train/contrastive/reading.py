@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from alm_train.contrastive.pairs import TextPairs
 from alm_train.loop import Loss, Metrics, Validate
-from alm_train.models.clap import SUFFIX, ClapConfig, TextTower, unit
+from alm_train.models.clap import SUFFIX, ClapConfig, TextTower
+from alm_train.models.two_towers import unit
 from alm_train.tagging import half_precision
 
 

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from alm_train.models.clap import AudioTower, unit
+from alm_train.models.clap import AudioTower
 from alm_train.models.gpt2 import GPT2LM, GPT2Config
 from alm_train.models.htsat import HTSATConfig
 from alm_train.models.mapper import Mapper, Transformer
+from alm_train.models.two_towers import unit
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ sheet sections 2 to 7. Parameter names are those of the official checkpoint.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ from alm_train.models.frontend import FrontendConfig
 from alm_train.models.gpt2 import GPT2, GPT2Config
 from alm_train.models.htsat import HTSAT, HTSATConfig
 from alm_train.models.projection import Projection
+from alm_train.models.two_towers import TwoTowers
 
 SUFFIX = " <|endoftext|>"
 """Put behind every text before it is tokenized: a lone space token, then the end token whose place is pooled."""
@@ -53,27 +53,14 @@ class ClapConfig:
         return cls(**{**data, **nested})
 
 
-class Clap(nn.Module):
-    """Recordings and texts as vectors that can be compared."""
+class Clap(TwoTowers):
+    """HTS-AT and GPT-2. Texts are read with `SUFFIX` behind them."""
 
     def __init__(self, config: ClapConfig) -> None:
-        super().__init__()
+        super().__init__(
+            AudioTower(config.encoder, config.embedding), TextTower(config.text, config.embedding, config.pad_id)
+        )
         self.config = config
-        self.audio_encoder = AudioTower(config.encoder, config.embedding)
-        self.caption_encoder = TextTower(config.text, config.embedding, config.pad_id)
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-
-    def embed_audio(self, waveform: Tensor) -> Tensor:
-        """(B, samples) float32 to (B, embedding), not normalised, as the authors give them out."""
-        return self.audio_encoder(waveform)
-
-    def embed_text(self, ids: Tensor) -> Tensor:
-        """(B, T) token ids, `SUFFIX` included and padded on the right to any common T, to (B, embedding)."""
-        return self.caption_encoder(ids)
-
-    def similarity(self, audio: Tensor, text: Tensor) -> Tensor:
-        """(A, embedding) and (B, embedding) to (A, B) logits: cosines times exp(logit_scale)."""
-        return self.logit_scale.exp() * unit(audio) @ unit(text).T
 
     def pad(self, ids: Sequence[int]) -> list[int]:
         """A text's ids right-padded to `text_tokens`; the authors' wrapper pads and never cuts."""
@@ -119,8 +106,3 @@ class TextTower(nn.Module):
         hidden = self.base(self.base.wte(ids))
         last = (ids != self.pad_id).sum(1) - 1
         return self.projection(hidden[torch.arange(len(ids), device=ids.device), last])
-
-
-def unit(rows: Tensor) -> Tensor:
-    """Rows divided by their L2 norm."""
-    return rows / rows.norm(dim=-1, keepdim=True)

@@ -8,17 +8,15 @@ suffix.
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from alm_train.models.bert import Bert, BertConfig
-from alm_train.models.clap import unit
 from alm_train.models.cnn14 import Cnn14, Cnn14Config
 from alm_train.models.projection import Projection
+from alm_train.models.two_towers import TwoTowers
 
 
 @dataclass(frozen=True)
@@ -47,27 +45,14 @@ class Clap2022Config:
         return cls(**{**data, **nested})
 
 
-class Clap2022(nn.Module):
-    """Recordings and texts as vectors that can be compared."""
+class Clap2022(TwoTowers):
+    """CNN14 and BERT."""
 
     def __init__(self, config: Clap2022Config) -> None:
-        super().__init__()
+        super().__init__(
+            AudioTower(config.encoder, config.embedding), TextTower(config.text, config.embedding, config.pad_id)
+        )
         self.config = config
-        self.audio_encoder = AudioTower(config.encoder, config.embedding)
-        self.caption_encoder = TextTower(config.text, config.embedding, config.pad_id)
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-
-    def embed_audio(self, waveform: Tensor) -> Tensor:
-        """(B, samples) float32 to (B, embedding), not normalised."""
-        return self.audio_encoder(waveform)
-
-    def embed_text(self, ids: Tensor) -> Tensor:
-        """(B, T) token ids, padded on the right to any common T, to (B, embedding), not normalised."""
-        return self.caption_encoder(ids)
-
-    def similarity(self, audio: Tensor, text: Tensor) -> Tensor:
-        """(A, embedding) and (B, embedding) to (A, B) logits: cosines times exp(logit_scale)."""
-        return self.logit_scale.exp() * unit(audio) @ unit(text).T
 
 
 class AudioTower(nn.Module):

@@ -12,10 +12,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from alm_train.models.clap import CLAP_FRONTEND, AudioTower, unit
+from alm_train.models.clap import CLAP_FRONTEND, AudioTower
 from alm_train.models.gpt2 import GPT2LM, GPT2Config
 from alm_train.models.htsat import HTSATConfig
 from alm_train.models.mapper import Mapper
+from alm_train.models.two_towers import unit
 
 
 @dataclass(frozen=True)
