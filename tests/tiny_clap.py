@@ -12,7 +12,7 @@ from tiny_mellow import ENCODER, tiny_tokenizer
 
 from alm_export.families import find_exporter
 from alm_export.pipeline import Exported, Request, export
-from alm_export.targets import find_target
+from alm_export.targets import Ladders, find_target
 from alm_train.checkpoints.weights import write_weights
 from alm_train.models.clap import Clap, ClapConfig
 from alm_train.models.gpt2 import GPT2Config
@@ -45,10 +45,16 @@ def write_tiny_clap(folder: Path, model: Clap | None = None) -> Path:
 
 
 def export_space(
-    family: str, weights: Path, output: Path, precision: str = "fp32", budget: float = 1.0, **options: Any
+    family: str,
+    weights: Path,
+    output: Path,
+    precision: str = "fp32",
+    budget: float = 1.0,
+    ladders: Ladders | None = None,
+    **options: Any,
 ) -> Exported:
     """Export `clap` or `pam` for x86."""
-    ladders = find_exporter(family).ladders(find_target("x86_64").ladders(precision, "onnxruntime"))
+    ladders = ladders or find_exporter(family).ladders(find_target("x86_64").ladders(precision, "onnxruntime"))
     device = find_target("x86_64")
     request = Request(
         target=device,

@@ -25,7 +25,7 @@ QUESTION = "explain the difference between the two audio {}"
 class AdiffExporter(CaptionerExporter):
     """An export of ADIFF, held against the answers of PyTorch float32."""
 
-    weights_family = "adiff"
+    weights_families = ("adiff",)
     summary = "Explains the difference between two recordings, in few words, a sentence or in detail."
     task = "audio-text-to-text"
     example = 'alm compare PACKAGE FIRST.wav SECOND.wav "explain the difference between the two audio in few words"'

@@ -102,7 +102,7 @@ class CaptionerExporter(Exporter):
     def build(self, schemes: Assignment, engine: str, folder: Path) -> Components:
         """Graphs and weights; ExportError for an engine other than onnxruntime."""
         if engine != "onnxruntime":
-            raise ExportError(f"{self.weights_family} has no export for {engine}; leave --engine out")
+            raise ExportError(f"{self.weights.family} has no export for {engine}; leave --engine out")
         table = array(self.language.transformer.wte.weight)
         graphs = {
             "audio_encoder": build_audio_tower(self.tower, schemes["audio_encoder"]),
@@ -120,7 +120,7 @@ class CaptionerExporter(Exporter):
         """The manifest, its quality unmeasured and its self-test PyTorch's."""
         config, decoder = self.config, self.config.decoder
         return describe(
-            self.weights_family,
+            self.weights.family,
             self.weights,
             self.request.target.name,
             self.request.scheme,

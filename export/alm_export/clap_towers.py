@@ -1,4 +1,4 @@
-"""CLAP's components: a clip to its vector, a text to its vector, both before normalisation."""
+"""The components of CLAP 2023: a clip to its vector, a text to its vector, both before normalisation."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def build_text_tower(tower: TextTower, tokens: int, scheme: str) -> GraphBuilder
     graph = GraphBuilder("text_encoder")
     ids = graph.input("ids", np.int64, ("length",))
     place = graph.input("place", np.int64, (1,))
-    hidden = _embedded(graph, ids, tower, tokens, scheme)
+    positions = array(tower.base.wpe.weight)[:tokens]
+    hidden = embedded(graph, ids, array(tower.base.wte.weight), positions, scheme)
     mask = _causal_mask(graph, ids, tokens)
     for index, layer in enumerate(tower.base.h):
         hidden = _layer(graph, hidden, mask, layer, config.heads, f"text.layer{index}", scheme)
@@ -44,14 +45,13 @@ def build_text_tower(tower: TextTower, tokens: int, scheme: str) -> GraphBuilder
     return graph
 
 
-def _embedded(graph: GraphBuilder, ids: str, tower: TextTower, tokens: int, scheme: str) -> str:
-    table = _array(tower.base.wte.weight)
+def embedded(graph: GraphBuilder, ids: str, table: np.ndarray, positions: np.ndarray, scheme: str) -> str:
+    """Rows `ids` (T,) of `table` (vocabulary, width) plus the first T of `positions` (places, width)."""
     if SCHEMES[scheme].bits == 32:
         rows = graph.op("Gather", graph.constant(table, "token_table"), ids, axis=0)
     else:
         rows = dequantized_rows(graph, ids, table, "token_table", TABLE_SCHEME)
-    positions = graph.constant(_array(tower.base.wpe.weight)[:tokens], "position_table")
-    return graph.op("Add", rows, _first(graph, positions, ids, (0,)))
+    return graph.op("Add", rows, _first(graph, graph.constant(positions, "position_table"), ids, (0,)))
 
 
 def _causal_mask(graph: GraphBuilder, ids: str, tokens: int) -> str:
@@ -69,28 +69,46 @@ def _first(graph: GraphBuilder, value: str, ids: str, axes: tuple[int, ...]) -> 
 
 def _layer(graph: GraphBuilder, hidden: str, mask: str, layer: Layer, heads: int, name: str, scheme: str) -> str:
     normed = layer_norm(graph, hidden, layer.ln_1, f"{name}.norm1")
-    width = layer.ln_1.normalized_shape[0]
-    # The query scale moves into the weights, which saves a pass over the queries.
-    factor = np.repeat(np.float32([(width // heads) ** -0.5, 1, 1]), width)
-    weight, bias = _array(layer.attn.c_attn.weight).T * factor[:, None], _array(layer.attn.c_attn.bias) * factor
-    qkv = graph.linear(normed, weight, scheme, f"{name}.qkv", bias)
-    split = graph.transpose(graph.reshape(qkv, (-1, 3, heads, width // heads)), (1, 2, 0, 3))
-    query, key, value = (
-        graph.op("Squeeze", part, graph.constant(np.array([0], np.int64)))
-        for part in graph.op("Split", split, outputs=3, axis=0, num_outputs=3)
-    )
-    scores = graph.op("Add", graph.op("MatMul", query, graph.transpose(key, (0, 2, 1))), mask)
-    mixed = graph.op("MatMul", graph.op("Softmax", scores, axis=-1), value)
-    merged = graph.reshape(graph.transpose(mixed, (1, 0, 2)), (-1, width))
+    weight, bias = array(layer.attn.c_attn.weight).T, array(layer.attn.c_attn.bias)
+    merged = attention(graph, normed, weight, bias, heads, name, scheme, mask)
     hidden = graph.op("Add", hidden, _linear(graph, merged, layer.attn.c_proj, f"{name}.proj", scheme))
     normed = layer_norm(graph, hidden, layer.ln_2, f"{name}.norm2")
     inner = graph.op("Gelu", _linear(graph, normed, layer.mlp.c_fc, f"{name}.fc1", scheme), approximate="tanh")
     return graph.op("Add", hidden, _linear(graph, inner, layer.mlp.c_proj, f"{name}.fc2", scheme))
 
 
+def attention(
+    graph: GraphBuilder,
+    value: str,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    heads: int,
+    name: str,
+    scheme: str,
+    mask: str | None = None,
+) -> str:
+    """Self-attention of `value` (T, width), the heads put together again (T, width). `weight` (3 * width, width) and
+    `bias` make queries, keys and values; `mask` (T, T) is added to the scores."""
+    width = weight.shape[1]
+    # The query scale moves into the weights, which saves a pass over the queries.
+    factor = np.repeat(np.float32([(width // heads) ** -0.5, 1, 1]), width)
+    qkv = graph.linear(value, weight * factor[:, None], scheme, f"{name}.qkv", bias * factor)
+    split = graph.transpose(graph.reshape(qkv, (-1, 3, heads, width // heads)), (1, 2, 0, 3))
+    query, key, value = (
+        graph.op("Squeeze", part, graph.constant(np.array([0], np.int64)))
+        for part in graph.op("Split", split, outputs=3, axis=0, num_outputs=3)
+    )
+    scores = graph.op("MatMul", query, graph.transpose(key, (0, 2, 1)))
+    if mask is not None:
+        scores = graph.op("Add", scores, mask)
+    mixed = graph.op("MatMul", graph.op("Softmax", scores, axis=-1), value)
+    return graph.reshape(graph.transpose(mixed, (1, 0, 2)), (-1, width))
+
+
 def _linear(graph: GraphBuilder, value: str, layer: InOutLinear, name: str, scheme: str) -> str:
-    return graph.linear(value, _array(layer.weight).T, scheme, name, _array(layer.bias))
+    return graph.linear(value, array(layer.weight).T, scheme, name, array(layer.bias))
 
 
-def _array(parameter: torch.Tensor) -> np.ndarray:
+def array(parameter: torch.Tensor) -> np.ndarray:
+    """As numpy float32."""
     return parameter.detach().float().cpu().numpy()

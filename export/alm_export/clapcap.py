@@ -18,7 +18,7 @@ from alm_train.models.gpt2 import GPT2LM
 class ClapCapExporter(CaptionerExporter):
     """An export of ClapCap, held against the captions of PyTorch float32."""
 
-    weights_family = "clapcap"
+    weights_families = ("clapcap",)
     summary = "Describes a recording in a sentence."
     task = "audio-to-text"
     example = "alm caption PACKAGE RECORDING.wav"

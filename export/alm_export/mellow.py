@@ -33,7 +33,7 @@ rounding of the two transforms shows; louder bins agree to 1e-3 dB."""
 class MellowExporter(Exporter):
     """An export of Mellow, held against the answers of PyTorch float32."""
 
-    weights_family = "mellow"
+    weights_families = ("mellow",)
     precision = "int4"
     options = ("genai",)
     parts: ClassVar = dict(zip(PARTS, PARTS, strict=True))

@@ -111,7 +111,7 @@ def export(request: Request, report: Report = lambda stage, done, total: None) -
     report("weights", 0, 1)
     weights = load_weights(
         request.weights,
-        exporter.weights_family,
+        *exporter.weights_families,
         offline=request.offline,
         progress=lambda done, total: report("weights", done, total or 0),
     )
@@ -129,8 +129,8 @@ def export(request: Request, report: Report = lambda stage, done, total: None) -
 class Exporter(ABC):
     """One export in progress, in a folder of its own. A family says what is its own: parts, self-test and quality."""
 
-    weights_family: ClassVar[str]
-    """Whose weights it is made from."""
+    weights_families: ClassVar[tuple[str, ...]]
+    """Whose weights it is made from; the others are versions of the first."""
     precision: ClassVar[str]
     """Precision unless another is asked for."""
     options: ClassVar[tuple[str, ...]] = ()

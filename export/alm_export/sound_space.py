@@ -17,7 +17,7 @@ from alm.models.sound_space import SoundSpace, unit
 from alm.package import EmbeddingSpace, Manifest, PromptPair, TextLayout
 from alm.package.safetensors import write_tensors
 from alm.text import TextTokenizer
-from alm_export.clap_towers import build_audio_tower, build_text_tower
+from alm_export import clap2022_towers, clap_towers
 from alm_export.components import Components, write_graphs
 from alm_export.describe import describe
 from alm_export.golden import Arrays, Golden, widened
@@ -26,7 +26,9 @@ from alm_quantize.gate import Assignment
 from alm_quantize.likeness import Float32, Likeness
 from alm_quantize.probes import bundled_clips, folder_clips
 from alm_train.checkpoints.weights import Weights
-from alm_train.models.clap import SUFFIX, ClapConfig
+from alm_train.models.clap import SUFFIX, Clap, ClapConfig
+from alm_train.models.clap2022 import Clap2022Config
+from alm_train.models.frontend import LogMel
 
 VECTORS = "vectors.safetensors"
 TEMPLATE = "this is a sound of {}"
@@ -44,7 +46,7 @@ SCALED_TOLERANCE = 1e-4
 class SoundSpaceExporter(Exporter):
     """An export of CLAP's audio tower with vectors of texts; a family says which texts, and whether more can come."""
 
-    weights_family = "clap"
+    weights_families = ("clap", "clap-2022")
     precision = "int8"
     family: str
     """Name in the manifest."""
@@ -80,10 +82,11 @@ class SoundSpaceExporter(Exporter):
         """Graphs and weights; ExportError for an engine other than onnxruntime."""
         if engine != "onnxruntime":
             raise ExportError(f"{self.family} has no export for {engine}; leave --engine out")
-        graphs = {"audio_encoder": build_audio_tower(self.model.audio_encoder, schemes["audio_encoder"])}
+        towers = clap_towers if isinstance(self.model, Clap) else clap2022_towers
+        graphs = {"audio_encoder": towers.build_audio_tower(self.model.audio_encoder, schemes["audio_encoder"])}
         if self.reads_texts:
             tower, places = self.model.caption_encoder, self.config.text_tokens
-            graphs["text_encoder"] = build_text_tower(tower, places, schemes["text_encoder"])
+            graphs["text_encoder"] = towers.build_text_tower(tower, places, schemes["text_encoder"])
         tensors = {name: graph.tensors for name, graph in graphs.items()}
         return Components(*write_graphs(graphs, tensors, schemes, folder))
 
@@ -162,10 +165,10 @@ class SoundSpaceExporter(Exporter):
 
     def _golden_from_torch(self) -> Golden:
         sound = np.stack(list(self.clips.values())[:TESTED])
-        htsat = self.model.audio_encoder.base.htsat
+        extractor = next(module for module in self.model.modules() if isinstance(module, LogMel))
         with torch.inference_mode():
-            log_mel = htsat.logmel_extractor(torch.from_numpy(sound))
-            vectors = unit(self.model.audio_encoder.projection(htsat.encode(log_mel).latent).numpy())
+            log_mel = extractor(torch.from_numpy(sound))
+            vectors = unit(self.model.embed_audio(torch.from_numpy(sound)).numpy())
         arrays: Arrays = {"audio": sound, "log_mel": log_mel.numpy(), "embedding": vectors}
         texts = [table.reshape(-1, self.config.embedding) for table in self.stored.values()]
         if self.reads_texts:
@@ -181,13 +184,15 @@ class SoundSpaceExporter(Exporter):
         return FLOAT_TOLERANCES.get(stage, SCALED_TOLERANCE * self.scale)
 
 
-def text_layout(config: ClapConfig) -> TextLayout:
-    """What the text tower reads."""
-    return TextLayout(suffix=SUFFIX, tokens=config.text_tokens, pad_id=config.pad_id, vocabulary=config.text.vocabulary)
+def text_layout(config: ClapConfig | Clap2022Config) -> TextLayout:
+    """What the text tower reads: of 2023 text and end, which stands for both; of 2022 a token that stands for the text,
+    the text, and a token that ends it."""
+    start, suffix = (None, SUFFIX) if isinstance(config, ClapConfig) else ("[CLS]", "[SEP]")
+    return TextLayout(suffix, config.text_tokens, config.pad_id, config.text.vocabulary, start)
 
 
 def space_of(
-    config: ClapConfig,
+    config: ClapConfig | Clap2022Config,
     scale: float,
     *,
     stored: Mapping[str, Float32],

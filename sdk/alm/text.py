@@ -44,7 +44,8 @@ class TextTokenizer:
         self._tokenizer.add_special_tokens([pad])
 
     def encode(self, text: str) -> tuple[Int64, int]:
-        """The ids (T,) of a text with the layout's suffix, and the place among them that stands for the whole.
+        """The ids (T,) of a text between the layout's start and suffix, and the place among them that stands for the
+        whole.
 
         Raises PromptError for what is no text, empty, or longer than the encoder's places.
         """
@@ -53,18 +54,20 @@ class TextTokenizer:
         if not text.strip():
             raise PromptError(f"the text {text!r} is empty; describe a sound, such as 'a dog barking'")
         try:
-            (text + self._layout.suffix).encode()
+            text.encode()
         except UnicodeEncodeError as error:
             raise PromptError(
                 f"the text {text!r} is not valid Unicode ({error.reason} at character {error.start})"
             ) from error
-        ids = np.array(self._tokenizer.encode(text + self._layout.suffix, add_special_tokens=False).ids, np.int64)
+        start, suffix = self._layout.start, self._layout.suffix
+        whole = f"{start or ''}{text}{suffix}"
+        ids = np.array(self._tokenizer.encode(whole, add_special_tokens=False).ids, np.int64)
         if len(ids) > self._layout.tokens:
             raise PromptError(
                 f"the text {text[:40]!r} has {len(ids)} tokens, the limit of this package is {self._layout.tokens}; "
                 "shorten it"
             )
-        place = int((ids != self._layout.pad_id).sum()) - 1
+        place = 0 if start else int((ids != self._layout.pad_id).sum()) - 1
         if place < 0:
             raise PromptError(f"the text {text!r} is empty to the model: every token in it is the pad token")
         return ids, place

@@ -137,11 +137,13 @@ class TextLayout:
     suffix: str
     """Put behind every text before it is tokenized."""
     tokens: Count
-    """Most tokens of a text, the suffix included."""
+    """Most tokens of a text, suffix and start included."""
     pad_id: TokenId
     """Token that pads a text; it does not count when the place of the last token is looked for."""
     vocabulary: Count
     """Number of tokens."""
+    start: str | None = None
+    """Put before every text; its token, and not the last one, then stands for the whole text. None where nothing is."""
 
 
 @dataclass(frozen=True)

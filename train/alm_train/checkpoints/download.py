@@ -65,6 +65,7 @@ _ADIFF = "records/14706090/files"
 OFFICIAL: dict[str, RemoteFile] = {
     "v0": RemoteFile(f"{_MELLOW}/v0.ckpt"),
     "v0_s": RemoteFile(f"{_MELLOW}/v0_s.ckpt"),
+    "2022": RemoteFile("microsoft/msclap/resolve/main/CLAP_weights_2022.pth"),
     "2023": RemoteFile("microsoft/msclap/resolve/main/CLAP_weights_2023.pth"),
     "clapcap": RemoteFile("microsoft/msclap/resolve/main/clapcap_weights_2023.pth"),
     "adiff_base": RemoteFile(f"{_ADIFF}/adiff_base.ckpt", hub=ZENODO),
@@ -72,6 +73,13 @@ OFFICIAL: dict[str, RemoteFile] = {
 }
 """The authors' checkpoints by the name given to `--weights`: Mellow's and ADIFF's at a fixed revision, those of CLAP at
 the newest, because no revision of them could be looked up when this was written."""
+
+BERT_VOCABULARY = RemoteFile(
+    "google-bert/bert-base-uncased/resolve/86b5e0934494bd15c9632b12f734a8a67f723594/vocab.txt",
+    size=231508,
+    sha256="07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+)
+"""The tokens of BERT base, uncased, a line each (Apache-2.0)."""
 
 
 def cache_folder() -> Path:
@@ -168,9 +176,11 @@ def _offline_by_environment() -> bool:
 
 def _not_here(remote: RemoteFile, target: Path) -> str:
     state = "is damaged" if target.exists() else "is not in the cache"
+    # Where the hash is known beforehand, it does not matter who put the file there.
+    use = "pass it as --weights PATH" if remote.sha256 is None else "put it there"
     return (
         f"{target} {state} and downloading is switched off (--offline or HF_HUB_OFFLINE); download once "
-        f"with a connection, or get {remote.url} elsewhere and pass it as --weights PATH"
+        f"with a connection, or get {remote.url} elsewhere and {use}"
     )
 
 

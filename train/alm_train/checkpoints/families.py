@@ -9,8 +9,10 @@ from typing import Any, Protocol, Self
 from torch import nn
 
 from alm.errors import CheckpointError
+from alm_train.checkpoints.download import BERT_VOCABULARY, RemoteFile
 from alm_train.models.adiff import Adiff, AdiffConfig
 from alm_train.models.clap import Clap, ClapConfig
+from alm_train.models.clap2022 import Clap2022, Clap2022Config
 from alm_train.models.clapcap import ClapCap, ClapCapConfig
 from alm_train.models.mellow import Mellow, MellowConfig
 
@@ -43,14 +45,19 @@ class Family:
     """Shape of the model."""
     module: Callable[[Any], nn.Module]
     """The model of a config."""
-    tokenizer: str
-    """Tokenizer of the official checkpoints, below `alm_train/tokenizers`."""
+    tokenizer: str | RemoteFile
+    """Tokenizer of the official checkpoints: a file below `alm_train/tokenizers`, or one to download."""
     official: tuple[str, ...]
     """Official checkpoints by the name given to `--weights`, as `OFFICIAL` lists them."""
     licence: str
     """Licence of the official checkpoints."""
     attribution: str
     """Who made the official checkpoints."""
+    special: tuple[str, ...] = ("!",)
+    """Tokens that stand for themselves wherever they are in a text, the one that pads first. `!` is an ordinary token
+    of the vocabulary that the authors registered as special."""
+    mark: str = ""
+    """Part of a key that tells its files from those of the family whose other version it is."""
 
 
 FAMILIES = {
@@ -73,6 +80,17 @@ FAMILIES = {
             official=("2023",),
             licence="not stated by the authors: read the model card of microsoft/msclap before passing them on",
             attribution="CLAP by Elizalde, Deshmukh and Wang (arXiv 2309.05767), github.com/microsoft/CLAP",
+        ),
+        Family(
+            name="clap-2022",
+            config=Clap2022Config,
+            module=Clap2022,
+            tokenizer=BERT_VOCABULARY,
+            official=("2022",),
+            licence="not stated by the authors: read the model card of microsoft/msclap before passing them on",
+            attribution="CLAP by Elizalde, Deshmukh, Al Ismail and Wang (arXiv 2206.04769), github.com/microsoft/CLAP",
+            special=("[PAD]", "[CLS]", "[SEP]"),
+            mark="conv_block",
         ),
         Family(
             name="clapcap",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -16,17 +16,17 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
+from tokenizers.implementations import BertWordPieceTokenizer
+from tokenizers.models import WordPiece
 from torch import nn
 
 from alm.errors import CheckpointError
-from alm_train.checkpoints.download import OFFICIAL, fetch
+from alm_train.checkpoints.download import OFFICIAL, RemoteFile, fetch
 from alm_train.checkpoints.families import Config, Family, find_family
-from alm_train.checkpoints.state import load_state, read_checkpoint
+from alm_train.checkpoints.state import Checkpoint, load_state, read_checkpoint
 
 MODEL = "model.safetensors"
 TOKENIZER = "tokenizer.json"
-PAD = "!"
-"""Text of the pad token: an ordinary token of the vocabulary that the authors registered as special."""
 
 Progress = Callable[[int, int | None], None]
 
@@ -40,7 +40,7 @@ class Weights:
     model: nn.Module
     """In evaluation mode."""
     tokenizer: str
-    """tokenizer.json as text, the pad token registered."""
+    """tokenizer.json as text, the special tokens registered."""
     source: str
     """`reference`, `random`, `path` or the name of an official checkpoint."""
     name: str
@@ -54,31 +54,41 @@ class Weights:
 
 
 def load_weights(
-    source: str, family: str = "mellow", *, offline: bool = False, progress: Progress | None = None
+    source: str,
+    family: str = "mellow",
+    *others: str,
+    offline: bool = False,
+    progress: Progress | None = None,
 ) -> Weights:
-    """Load the weights of a family by name or path. `progress(done, total)` counts downloaded bytes.
+    """Load the weights of a family, or of `others` (versions of it), by name or path.
 
-    Raises CheckpointError; for a name that is neither known nor a path the message lists the names.
+    What a file or folder says decides between them; `reference` and `random` are the first one's. `progress(done,
+    total)` counts downloaded bytes. Raises CheckpointError; for a name that is neither known nor a path the message
+    lists the names.
     """
-    kind = find_family(family)
+    kind, *_ = kinds = [find_family(name) for name in (family, *others)]
+    official = {name: kind for kind in kinds for name in kind.official}
     if source == "reference":
         with as_file(files("alm_train") / "weights" / family) as folder:
             if not folder.is_dir():
-                others = ", ".join((*kind.official, "random"))
+                known = ", ".join((*official, "random"))
                 raise CheckpointError(
-                    f"no small {family} weights come with this version; pass --weights with one of {others}, or a path"
+                    f"no small {family} weights come with this version; pass --weights with one of {known}, or a path"
                 )
-            return _from_folder(kind, folder, "reference")
-    if source in kind.official:
-        return _official(kind, fetch(OFFICIAL[source], offline=offline, progress=progress), source)
+            return _from_folder(kinds, folder, "reference")
+    if source in official:
+        file = fetch(OFFICIAL[source], offline=offline, progress=progress)
+        return _official(official[source], read_checkpoint(file), file, source, offline)
     if source == "random":
         return _random(kind)
     path = Path(source)
     if path.is_dir():
-        return _from_folder(kind, path, "path")
+        return _from_folder(kinds, path, "path")
     if path.is_file():
-        return _official(kind, path, "path")
-    known = ", ".join(("reference", *kind.official, "random"))
+        checkpoint = read_checkpoint(path)
+        kind = next((other for other in kinds[1:] if any(other.mark in key for key in checkpoint.state)), kind)
+        return _official(kind, checkpoint, path, "path", offline)
+    known = ", ".join(("reference", *official, "random"))
     raise CheckpointError(f"--weights {source}: no such file or folder, and no name of {family} weights ({known})")
 
 
@@ -99,15 +109,17 @@ def write_weights(
     (folder / TOKENIZER).write_text(tokenizer, encoding="utf-8")
 
 
-def _from_folder(family: Family, folder: Path, source: str) -> Weights:
+def _from_folder(families: Sequence[Family], folder: Path, source: str) -> Weights:
     checkpoint = read_checkpoint(folder / MODEL)
     metadata = checkpoint.metadata
     missing = {"family", "config", "licence", "attribution"} - metadata.keys()
-    if missing or metadata["family"] != family.name:
+    named = {family.name: family for family in families}
+    if missing or metadata["family"] not in named:
         raise CheckpointError(
-            f"{folder / MODEL}: expected the metadata of a {family.name} model with family, config, licence and "
+            f"{folder / MODEL}: expected the metadata of a {' or '.join(named)} model with family, config, licence and "
             f"attribution; found {metadata.get('family', 'no family')!r}, missing {sorted(missing)}"
         )
+    family = named[metadata["family"]]
     try:
         config = family.config.from_dict(json.loads(metadata["config"]))
         model = family.module(config)
@@ -117,7 +129,7 @@ def _from_folder(family: Family, folder: Path, source: str) -> Weights:
     return Weights(
         family=family.name,
         model=model.eval(),
-        tokenizer=_tokenizer(folder / TOKENIZER, config),
+        tokenizer=_tokenizer(folder / TOKENIZER, family, config),
         source=source,
         name=f"{family.name}-reference" if source == "reference" else folder.resolve().name,
         sha256=checkpoint.sha256,
@@ -126,15 +138,15 @@ def _from_folder(family: Family, folder: Path, source: str) -> Weights:
     )
 
 
-def _official(family: Family, path: Path, source: str) -> Weights:
-    checkpoint, config = read_checkpoint(path), family.config()
+def _official(family: Family, checkpoint: Checkpoint, path: Path, source: str, offline: bool) -> Weights:
+    config = family.config()
     model = family.module(config)
     load_state(model, checkpoint.state, str(path))
     named = source in family.official
     return Weights(
         family=family.name,
         model=model.eval(),
-        tokenizer=_official_tokenizer(family, config),
+        tokenizer=_official_tokenizer(family, config, offline),
         source=source,
         name=_official_name(family, source) if named else path.stem,
         sha256=checkpoint.sha256,
@@ -145,6 +157,8 @@ def _official(family: Family, path: Path, source: str) -> Weights:
 
 def _official_name(family: Family, source: str) -> str:
     name = source.replace("_", "-")
+    if family.name.endswith(name):
+        return family.name
     return name if name.startswith(family.name) else f"{family.name}-{name}"
 
 
@@ -158,7 +172,7 @@ def _random(family: Family, seed: int = 0) -> Weights:
     return Weights(
         family=family.name,
         model=model.eval(),
-        tokenizer=_official_tokenizer(family, config),
+        tokenizer=_official_tokenizer(family, config, offline=True),
         source="random",
         name=f"{family.name}-random",
         sha256=digest.hexdigest(),
@@ -167,19 +181,28 @@ def _random(family: Family, seed: int = 0) -> Weights:
     )
 
 
-def _official_tokenizer(family: Family, config: Config) -> str:
+def _official_tokenizer(family: Family, config: Config, offline: bool) -> str:
+    if isinstance(family.tokenizer, RemoteFile):
+        return _tokenizer(fetch(family.tokenizer, offline=offline), family, config)
     with as_file(files("alm_train") / "tokenizers" / family.tokenizer) as path:
-        return _tokenizer(path, config)
+        return _tokenizer(path, family, config)
 
 
-def _tokenizer(path: Path, config: Config) -> str:
+def _tokenizer(path: Path, family: Family, config: Config) -> str:
+    """tokenizer.json from such a file, or from a vocabulary of word pieces (.txt), a token a line."""
     try:
-        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        if path.suffix == ".txt":
+            tokenizer = BertWordPieceTokenizer(WordPiece.read_file(str(path)))
+        else:
+            tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except Exception as error:  # the tokenizers library raises plain Exception
         raise CheckpointError(f"{path} is no tokenizer: {error}") from error
-    if tokenizer.token_to_id(PAD) != config.pad_id:
+    pad, *others = family.special
+    if tokenizer.token_to_id(pad) != config.pad_id:
         raise CheckpointError(
-            f"{path}: the pad token {PAD!r} has id {tokenizer.token_to_id(PAD)}, the model expects {config.pad_id}"
+            f"{path}: the pad token {pad!r} has id {tokenizer.token_to_id(pad)}, the model expects {config.pad_id}"
         )
-    tokenizer.add_special_tokens([PAD])
-    return tokenizer.to_str()
+    if missing := [token for token in others if tokenizer.token_to_id(token) is None]:
+        raise CheckpointError(f"{path} has no token {missing[0]!r}, which the model's texts need")
+    tokenizer.add_special_tokens(list(family.special))
+    return str(tokenizer.to_str())
