@@ -1,4 +1,4 @@
-"""A folder of recordings: the same work for each, on all cores, in bounded memory, and none can stop the rest."""
+"""A folder or list of recordings: the same work for each, on all cores, in bounded memory, and none stops the rest."""
 
 from __future__ import annotations
 
@@ -74,9 +74,10 @@ def recording_at(path: Path, name: str) -> Recording:
 
 
 def each(
-    recordings: Iterable[Recording], work: Callable[[Path], T], *, workers: int | None = None
+    recordings: Iterable[Recording | str | Path], work: Callable[[Path], T], *, workers: int | None = None
 ) -> Iterator[Done[T]]:
     """Do `work` for every recording, several at a time, and give out what came of them in the order they came in.
+    `find_recordings` finds those of a folder; paths will do.
 
     Whatever one recording raises is its result. `workers` is one per core that this process may use unless given; load
     the model with `threads=1`, so that each worker has a core of its own: two recordings on a thread each are done
@@ -88,7 +89,7 @@ def each(
     waiting: deque[tuple[Recording, Future[T]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="alm-folder")
     try:
-        for recording in recordings:
+        for recording in map(_looked_at, recordings):
             waiting.append((recording, pool.submit(work, recording.path)))
             if len(waiting) > AHEAD * workers:
                 yield _done(*waiting.popleft())
@@ -96,6 +97,15 @@ def each(
             yield _done(*waiting.popleft())
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _looked_at(recording: Recording | str | Path) -> Recording:
+    if isinstance(recording, Recording):
+        return recording
+    try:
+        return recording_at(Path(recording), str(recording))
+    except AudioError:  # the work will say why, as one of the results
+        return Recording(Path(recording), str(recording), 0, 0)
 
 
 def _done(recording: Recording, future: Future[T]) -> Done[T]:

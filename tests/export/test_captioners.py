@@ -273,6 +273,9 @@ def test_the_command(exported: Callable[..., Exported], clapcap: alm.models.Clap
     greedily = clapcap.caption(sound(1), max_tokens=6, beams=1)
     assert json.loads(told("--json", "--beams", "1"))["tokens"] == list(greedily.tokens)
     assert told("--compat").strip() == clapcap.caption(sound(1), max_tokens=6, compat=True).text.strip()
+    words[2] = str(tmp_path)
+    rows = [json.loads(line) for line in told("--json").splitlines()]
+    assert [(row["file"], row["text"]) for row in rows] == [("a.wav", clapcap.caption(sound(1), max_tokens=6).text)]
 
 
 def test_the_decoder_graph_continues_at_any_place(tmp_path: Path) -> None:

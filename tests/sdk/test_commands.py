@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import os
@@ -84,6 +85,50 @@ def test_compare_and_options(run: Run, package: Path, recordings: tuple[Path, Pa
         *("--temperature", 3.0, "--seed", 5, "--top-p", 0.9, "--max-tokens", 8),
     )
     assert json.loads(result.out)["tokens"] == list(expected.tokens)
+
+
+def test_a_question_about_each_of_a_folder(run: Run, package: Path, recordings: tuple[Path, Path]) -> None:
+    folder = recordings[0].parent / "sounds"
+    folder.mkdir()
+    for number, path in enumerate(recordings):
+        path.rename(folder / f"{number}.wav")
+    (folder / "broken.wav").write_bytes(b"no sound")
+    output = folder.parent / "out.csv"
+    with alm.load(package) as model:
+        expected = [model.listen(folder / f"{number}.wav").ask("what?", max_tokens=5).text for number in (0, 1)]
+    result = run("ask", package, folder, "what?", "--max-tokens", 5, "-o", output)
+    assert (result.status, result.out) == (0, "")
+    assert "1 of 3 recordings could not be used" in result.err
+    with output.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["file"], row["text"]) for row in rows] == list(
+        zip(("0.wav", "1.wav", "broken.wav"), (*expected, ""), strict=True)
+    )
+    assert rows[0]["finish_reason"] in ("stop", "length")
+    lines = run("ask", package, folder, "what?", "--max-tokens", 5, "--json").out.splitlines()
+    assert [json.loads(line)["text"] for line in lines] == expected
+    assert "it is for a folder" in run("ask", package, folder / "0.wav", "what?", "-o", output).err
+
+
+def test_pairs_of_two_folders_and_all_against_one(
+    run: Run, package: Path, recordings: tuple[Path, Path], tmp_path: Path
+) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    for folder, first, second in ((before, "x.wav", "alone.wav"), (after, "x.wav", "late.wav")):
+        folder.mkdir()
+        for name, seed in ((first, 3), (second, 4)):
+            soundfile.write(folder / name, *noise(1, seed + (folder is after)), subtype="FLOAT")
+    with alm.load(package) as model:
+        pair = model.compare(before / "x.wav", after / "x.wav", "why?", max_tokens=5, window="first").text
+        one = model.compare(before / "x.wav", recordings[0], "why?", max_tokens=5, window="first").text
+    words = ("why?", "--max-tokens", 5, "--window", "first", "--json")
+    result = run("compare", package, before, after, *words)
+    assert [(row["file"], row["text"]) for row in map(json.loads, result.out.splitlines())] == [("x.wav", pair)]
+    assert "alone.wav cannot be opened" in result.err
+    assert "1 recordings of" in result.err
+    assert "such as late.wav" in result.err
+    against = run("compare", package, before, recordings[0], *words)
+    assert {row["file"]: row["text"] for row in map(json.loads, against.out.splitlines())}["x.wav"] == one
 
 
 def test_choose(run: Run, package: Path, recordings: tuple[Path, Path]) -> None:
@@ -192,7 +237,7 @@ def test_every_failure_is_one_line(run: Run, package: Path, recordings: tuple[Pa
         ("ask", cut, recordings[0], "what?"),
         ("ask", package, tmp_path / "none.wav", "what?"),
         ("ask", package, text, "what?"),
-        ("ask", package, tmp_path, "what?"),
+        ("choose", package, tmp_path, "what?", "a", "b"),
         ("ask", package, recordings[0], ""),
         ("ask", package, recordings[0], "long " * 100),
         ("ask", package, recordings[0], "what?", "--max-tokens", 10_000),

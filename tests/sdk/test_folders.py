@@ -98,6 +98,13 @@ def test_work_goes_side_by_side_in_order_and_a_failure_is_a_result(folder: Path)
     assert len(seen) == 5
 
 
+def test_paths_will_do_and_a_missing_one_is_a_result(folder: Path) -> None:
+    done = list(each([folder / "0.wav", str(folder / "gone.wav")], Path.read_bytes, workers=1))
+    assert done[0].result == (folder / "0.wav").read_bytes()
+    assert done[0].recording.size == len(done[0].result)
+    assert "No such file" in done[1].error
+
+
 def test_few_are_begun_before_the_first_is_taken(folder: Path) -> None:
     begun: list[Path] = []
     results = each(find_recordings(folder), begun.append, workers=1)

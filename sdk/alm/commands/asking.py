@@ -1,7 +1,9 @@
-"""`alm ask` and `alm compare`: a question about one recording, or about two."""
+"""`alm ask` and `alm compare`: a question about one recording or about two, or about each or each pair of folders."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alm.commands.arguments import (
@@ -19,12 +21,13 @@ from alm.commands.arguments import (
     Truncate,
     WindowOption,
 )
+from alm.commands.folders import Output, answers_over_folder, only_for_folders
 from alm.commands.output import hearing, print_answer, print_json
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from typing import Literal
 
+    from alm.answers import Answer
     from alm.generation import GenerationOptions
 
 
@@ -41,14 +44,15 @@ def ask(
     engine: EngineName = None,
     threads: Threads = None,
     truncate: Truncate = False,
+    output: Output = None,
     json: AsJson = False,
 ) -> None:
-    """Ask a question about a recording.
+    """Ask a question about a recording, or about each recording of a folder.
 
     A recording longer than the model's window is answered window by window.
     """
     options = _options(max_tokens, temperature, top_p, seed, stop)
-    _answer(package, (recording,), question, options, window, engine, threads, truncate, json)
+    _answer(package, (recording,), question, options, window, engine, threads, truncate, output, json)
 
 
 def compare(
@@ -65,15 +69,17 @@ def compare(
     engine: EngineName = None,
     threads: Threads = None,
     truncate: Truncate = False,
+    output: Output = None,
     json: AsJson = False,
 ) -> None:
-    """Ask a question about two recordings.
+    """Ask a question about two recordings, or about each pair of two folders.
 
     Such as "explain the difference in few words." Both must fit into the model's window, or --window first
-    must say that only their beginnings count.
+    must say that only their beginnings count. Of two folders, recordings of the same name are compared; of a
+    folder and a recording, each with that one.
     """
     options = _options(max_tokens, temperature, top_p, seed, stop)
-    _answer(package, (first, second), question, options, window, engine, threads, truncate, json)
+    _answer(package, (first, second), question, options, window, engine, threads, truncate, output, json)
 
 
 def _options(
@@ -88,6 +94,18 @@ def _options(
     }
 
 
+def _tell_alone(folder: Path, first: Path) -> None:
+    """Say on stderr how many recordings of a second folder the first one has no partner for."""
+    if not folder.is_dir():
+        return
+    from alm.folder import find_recordings
+
+    if alone := [one.name for one in find_recordings(folder) if not (first / one.name).is_file()]:
+        print(
+            f"alm: {len(alone)} recordings of {folder} have no partner in {first}, such as {alone[0]}", file=sys.stderr
+        )
+
+
 def _answer(
     package: Path,
     recordings: tuple[str, ...],
@@ -97,12 +115,28 @@ def _answer(
     engine: str | None,
     threads: int | None,
     truncate: bool,
+    output: Path | None,
     json: bool,
 ) -> None:
     from alm import load
     from alm.models.answerer import Answerer
 
+    folder, *others = (Path(recording) for recording in recordings)
     with load(package, Answerer, engine=engine, threads=threads) as model:  # type: ignore[type-abstract]
+        if folder.is_dir():
+
+            def answered(source: Path) -> Answer:
+                seconds = (other / source.relative_to(folder) if other.is_dir() else other for other in others)
+                with model.listen(source, *seconds, window=window) as clip:
+                    return clip.ask(question, truncate=truncate, **options)
+
+            run = {"ask": model.package.fingerprint, "question": question, "window": window, "truncate": truncate}
+            run |= {"options": options, "others": [str(other.resolve()) for other in others]}
+            answers_over_folder(folder, answered, run=run, output=output, json=json)
+            for other in others:
+                _tell_alone(other, folder)
+            return
+        only_for_folders(output)
         with hearing(recordings[0], quiet=json) as progress:
             clip = model.listen(*recordings, window=window, progress=progress)
         with clip, clip.stream(question, truncate=truncate, **options) as stream:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alm.commands.arguments import AsJson, EngineName, PackagePath, Recording, Threads, WindowOption
-from alm.commands.folders import Compat, Output, Workers, over_folder, threads_for
+from alm.commands.folders import Compat, Output, Workers, only_for_folders, over_folder, threads_for
 from alm.commands.output import print_json, print_rows
 
 if TYPE_CHECKING:
@@ -59,8 +59,7 @@ def classify(
                 workers=workers,
             )
             return
-        if output is not None:
-            raise typer.BadParameter("it is for a folder", param_hint="--output")
+        only_for_folders(output)
         result = found(path)
     if json:
         print_json({"package": str(package), "recording": recording} | vars(result))

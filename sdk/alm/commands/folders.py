@@ -13,6 +13,7 @@ import typer
 from alm.commands.output import print_json_line, printable
 
 if TYPE_CHECKING:
+    from alm.answers import Answer
     from alm.results import Row
 
 SHOWN = 20
@@ -31,6 +32,26 @@ Compat = Annotated[bool, typer.Option("--compat", help="Read sound as the author
 def threads_for(path: Path, threads: int | None) -> int | None:
     """Threads of the engine: in a folder each recording has one of its own, because several are heard at a time."""
     return 1 if path.is_dir() else threads
+
+
+def only_for_folders(output: Path | None) -> None:
+    """Wrong usage when a file for results is named with a single recording."""
+    if output is not None:
+        raise typer.BadParameter("it is for a folder", param_hint="--output")
+
+
+def answers_over_folder(
+    folder: Path, work: Callable[[Path], Answer], *, run: Mapping[str, Any], output: Path | None, json: bool
+) -> None:
+    """`over_folder` for models that tell: they take turns, so one recording has all threads while the next is read."""
+
+    def row(source: Path) -> Row:
+        answer = work(source)
+        return {"text": answer.text, "finish_reason": answer.finish_reason, "windows": len(answer.windows)}
+
+    over_folder(
+        folder, row, lambda row: " ".join(str(row["text"]).split()), run=run, output=output, json=json, workers=2
+    )
 
 
 def over_folder(

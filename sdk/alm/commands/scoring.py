@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alm.commands.arguments import AsJson, EngineName, PackagePath, Recording, Threads, WindowOption
-from alm.commands.folders import Compat, Output, Workers, over_folder, threads_for
+from alm.commands.folders import Compat, Output, Workers, only_for_folders, over_folder, threads_for
 from alm.commands.output import print_json, print_rows
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ def score(
                 workers=workers,
             )
             return
-        if output is not None:
-            raise typer.BadParameter("it is for a folder", param_hint="--output")
+        only_for_folders(output)
         result = model.score(path, window=window, compat=compat)
     if plot is not None:
         from alm.plotting import plot_score
