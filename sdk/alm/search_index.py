@@ -2,7 +2,7 @@
 
 The file is a safetensors file: `vectors` (rows, width) float32, one unit vector per window; `files` (rows,) int32,
 which recording a row belongs to; `spans` (rows, 2) float64, start and end in seconds. Its metadata names the recordings
-with size and time of last change, and the package that made the vectors. Whatever does not fit is a ResultsError.
+with size, time of last change and hash, and the package that made the vectors. Whatever does not fit is a ResultsError.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from alm.package.safetensors import read_metadata, read_tensors, write_tensors
 from alm.package.schema import Between, decode, parse_json
 from alm.package.sections import Sha256
 
-SCHEMA = 1
+SCHEMA = 2
 BLOCK = 16384
 """Rows compared at a time, so that a search takes the memory of a block and not of the index."""
 KEY = "index"
@@ -45,6 +45,8 @@ class IndexedFile:
     """Bytes when it was heard."""
     mtime_ns: Natural
     """When it had last been written."""
+    sha256: Sha256
+    """Hash of its bytes: it tells a recording that was moved or copied."""
 
 
 @dataclass(frozen=True)
@@ -137,14 +139,19 @@ class SearchIndex:
             raise ResultsError(f"{path} cannot be written: {error}; free some space or choose another file") from error
 
     def unheard(self, recordings: Iterable[Recording]) -> list[Recording]:
-        """Those that the index lacks, or has as they were before they were changed."""
-        have = set(self.files)
-        return [recording for recording in recordings if _indexed(recording) not in have]
+        """Those that the index lacks, or has with another size or time of last change."""
+        have = {(file.path, file.size, file.mtime_ns) for file in self.files}
+        return [one for one in recordings if (str(one.path.resolve()), one.size, one.mtime_ns) not in have]
 
-    def updated(self, heard: Mapping[Recording, HeardSound], gone: Iterable[str] = ()) -> Self:
+    def sound(self, place: int) -> HeardSound:
+        """The vectors of the recording at that place of `files`."""
+        start, end = np.searchsorted(self.rows, (place, place + 1))
+        return HeardSound(self.vectors[start:end], tuple((float(a), float(b)) for a, b in self.spans[start:end]))
+
+    def updated(self, heard: Mapping[IndexedFile, HeardSound], gone: Iterable[str] = ()) -> Self:
         """The index with recordings added, or replaced where their path is known, and those at the paths `gone` left
         out."""
-        dropped = {_indexed(recording).path for recording in heard} | set(gone)
+        dropped = {file.path for file in heard} | set(gone)
         kept = [index for index, file in enumerate(self.files) if file.path not in dropped]
         places = np.full(len(self.files), -1, np.int32)
         places[kept] = np.arange(len(kept), dtype=np.int32)
@@ -154,7 +161,7 @@ class SearchIndex:
         added = np.repeat(np.arange(len(kept), len(kept) + len(heard), dtype=np.int32), counts)
         return dataclasses.replace(
             self,
-            files=(*(self.files[index] for index in kept), *map(_indexed, heard)),
+            files=(*(self.files[index] for index in kept), *heard),
             vectors=np.concatenate([self.vectors[stays], *(sound.vectors for sound in heard.values())]),
             rows=np.concatenate([rows[stays], added]),
             spans=np.concatenate([self.spans[stays], *(np.array(sound.spans) for sound in heard.values())]),
@@ -182,13 +189,9 @@ class SearchIndex:
 
 
 def below(files: Sequence[IndexedFile], folder: Path) -> list[str]:
-    """The paths of those that lie below a folder."""
-    start = f"{folder.resolve()}/"
-    return [file.path for file in files if file.path.startswith(start)]
-
-
-def _indexed(recording: Recording) -> IndexedFile:
-    return IndexedFile(str(recording.path.resolve()), recording.size, recording.mtime_ns)
+    """The paths of those that lie below a folder, or are that file."""
+    path = str(folder.resolve())
+    return [file.path for file in files if file.path == path or file.path.startswith(f"{path}/")]
 
 
 def _check(described: _Description, tensors: Mapping[str, NDArray[Any]]) -> None:

@@ -29,7 +29,7 @@ from alm.models import Clap
 from alm.models.sound_space import HeardSound
 from alm.package.safetensors import read_metadata, read_tensors, write_tensors
 from alm.results import Results
-from alm.search_index import SearchIndex
+from alm.search_index import IndexedFile, SearchIndex
 from alm_export.pipeline import Exported
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -207,10 +207,10 @@ def test_a_damaged_part_is_refused(tmp_path: Path, line: bytes) -> None:
 def test_an_index_follows_its_folder(clap: Clap, folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "i.almx"
     first = index_folder(clap, folder, path)
-    assert (first.heard, first.kept, first.gone) == (5, 0, 0)
+    assert (first.heard, first.known, first.kept, first.gone) == (5, 0, 0, 0)
     assert [name for name, _ in first.failed] == ["broken.flac"]
     again = index_folder(clap, folder, path)
-    assert (again.heard, again.kept, again.gone) == (0, 5, 0)
+    assert (again.heard, again.known, again.kept, again.gone) == (0, 0, 5, 0)
     (folder / "0.wav").unlink()
     soundfile.write(folder / "2.wav", noise(3 * RATE, 9)[0], RATE)
     soundfile.write(folder / "9.wav", noise(RATE, 9)[0], RATE)
@@ -224,6 +224,34 @@ def test_an_index_follows_its_folder(clap: Clap, folder: Path, tmp_path: Path) -
     soundfile.write(other / "a.wav", noise(RATE, 20)[0], RATE)
     assert index_folder(clap, other, path).gone == 0
     assert len(SearchIndex.open(path).files) == 6
+
+
+def test_what_was_moved_is_known_and_what_was_changed_is_heard(
+    clap: Clap, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "i.almx"
+    soundfile.write(folder / "long.wav", noise(3 * RATE, 30)[0], RATE)
+    index_folder(clap, folder, path)
+    (folder / "long.wav").rename(folder / "deep" / "renamed.wav")
+    (folder / "2.wav").rename(folder / "4.wav")  # over another one: that path has other sound now
+    os.utime(folder / "0.wav", ns=(1, 1))
+    (folder / "copy.wav").write_bytes((folder / "0.wav").read_bytes())
+    soundfile.write(folder / "deep" / "1.wav", noise(RATE, 31)[0], RATE)
+    os.utime(folder / "deep" / "1.wav", ns=(1, 1))
+    heard: list[str] = []
+    plain = clap.hear
+    monkeypatch.setattr(clap, "hear", lambda sound: (heard.append(sound.name), plain(sound))[1])
+    update = index_folder(clap, folder, path)
+    assert (update.heard, update.known, update.kept, update.gone) == (1, 4, 1, 2)
+    assert sorted(heard) == ["1.wav", "broken.flac"]
+    index = SearchIndex.open(path)
+    assert {Path(file.path).name for file in index.files} == {
+        *("0.wav", "copy.wav", "4.wav", "1.wav", "3.wav", "renamed.wav")
+    }
+    for place, file in enumerate(index.files):
+        expected = plain(file.path)
+        np.testing.assert_allclose(index.sound(place).vectors, expected.vectors, atol=1e-6)
+        assert index.sound(place).spans == expected.spans
 
 
 def test_search_is_by_cosine_best_window_first(clap: Clap, folder: Path, tmp_path: Path) -> None:
@@ -244,7 +272,7 @@ def test_search_is_by_cosine_best_window_first(clap: Clap, folder: Path, tmp_pat
 def test_the_commands_index_and_search(run, folder: Path, tmp_path: Path, tiny_space: Export) -> None:
     package, path = tiny_space("clap").path, tmp_path / "i.almx"
     status, out, err = run("embed", package, folder, "-o", path)
-    assert (status, out) == (0, f"{path}: 5 heard, 0 as they were, 0 gone\n")
+    assert (status, out) == (0, f"{path}: 5 heard, 0 known, 0 as they were, 0 gone\n")
     assert "1 of 6" in err
     status, out, _ = run("search", path, "a dog far away", "--count", 2, "--json")
     matches = json.loads(out)["matches"]
@@ -258,6 +286,36 @@ def test_the_commands_index_and_search(run, folder: Path, tmp_path: Path, tiny_s
     status, _, err = run("embed", other, folder, "-o", path)
     assert status == 1
     assert "choose another file for the index" in err
+
+
+def test_add_update_and_remove_at_the_command(run, folder: Path, tmp_path: Path, tiny_space: Export) -> None:
+    package, path, more = tiny_space("clap").path, tmp_path / "i.almx", tmp_path / "more"
+
+    def told(*words: object) -> str:
+        status, out, _ = run("embed", package, *words, "-o", path)
+        assert status == 0
+        return str(out).removeprefix(f"{path}: ").strip()
+
+    (folder / "broken.flac").unlink()
+    assert told(folder) == "5 heard, 0 known, 0 as they were, 0 gone"
+    more.mkdir()
+    (folder / "0.wav").rename(more / "moved.wav")
+    assert told(more) == "0 heard, 1 known, 0 as they were, 0 gone"
+    assert told(folder) == "0 heard, 0 known, 4 as they were, 1 gone"
+    assert told(folder / "2.wav", "--remove") == "1 gone"
+    (more / "moved.wav").unlink()
+    more.rmdir()
+    assert told(more, "--remove") == "1 gone"
+    assert told(folder, "--remove") == "3 gone"
+    assert SearchIndex.open(path).files == ()
+    assert run("search", path, "rain", "--json")[0] == 0
+    for output, message, status in ((tmp_path / "x.csv", "it is for an index", 2), (tmp_path / "x.almx", "no such", 1)):
+        result = run("embed", package, folder, "--remove", "-o", output)
+        assert result[0] == status
+        assert message in result[2]
+    status, _, err = run("embed", package, more, "-o", path)
+    assert status == 1
+    assert "is not a folder" in err
 
 
 def stored(clap: Clap, path: Path, folder: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -288,6 +346,7 @@ def test_hostile_indexes_are_errors(clap: Clap, folder: Path, tmp_path: Path) ->
     refused("do not belong", {"files": described["files"][:-1]})
     refused("index.width", {"width": 0})
     refused("index.fingerprint", {"fingerprint": "x"})
+    refused("sha256", {"files": [{**file, "sha256": "x"} for file in described["files"]]})
     refused("index.schema", {"schema": 9})
     for data in (b"", b"short", b"\x00" * 100):
         path.write_bytes(data)
@@ -305,8 +364,8 @@ def test_fuzzed_indexes_open_or_are_refused(tmp_path_factory: pytest.TempPathFac
     if not BASE:
         vectors = np.eye(4, dtype=np.float32)
         sound = HeardSound(vectors, ((0, 1), (1, 2), (2, 3), (3, 4)))
-        recording = find_recordings(Path(__file__).parents[2] / "quantize" / "alm_quantize" / "clips")[0]
-        SearchIndex.empty("p.alm", "0" * 64, 4).updated({recording: sound}).write(path)
+        file = IndexedFile("/a.wav", 1, 1, "0" * 64)
+        SearchIndex.empty("p.alm", "0" * 64, 4).updated({file: sound}).write(path)
         BASE.append(path.read_bytes())
     mutated = bytearray(BASE[0])
     place = data.draw(st.integers(0, len(mutated) - 1))

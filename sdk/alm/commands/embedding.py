@@ -19,23 +19,32 @@ INDEX = ".almx"
 
 def embed(
     package: PackagePath,
-    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A folder of recordings.")],
+    folder: Annotated[Path, typer.Argument(help="A folder of recordings.", show_default=False)],
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help="An index (.almx) to make or bring up to date, or .csv, .json or .jsonl."),
     ],
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Take the folder, or a recording, out of the index instead.")
+    ] = False,
     workers: Workers = None,
     engine: EngineName = None,
     json: AsJson = False,
 ) -> None:
     """Take the vectors of a folder's recordings, for 'alm search' or for other programs.
 
-    An index is brought in step with the folder: what is new or changed is heard, what is gone leaves.
+    An index is brought in step with the folder: what is new or changed is heard, what is gone leaves, what was
+    moved is known by its content.
     """
+    if remove and output.suffix != INDEX:
+        raise typer.BadParameter(f"it is for an index ({INDEX})", param_hint="--remove")
     from alm import load
     from alm.models.sound_space import SoundSpace
 
     with load(package, SoundSpace, engine=engine, threads=1) as model:
+        if remove:
+            _remove(model, folder, output, json)
+            return
         if output.suffix == INDEX:
             _index(model, folder, output, workers, json)
             return
@@ -88,5 +97,15 @@ def _index(model: SoundSpace, folder: Path, path: Path, workers: int | None, jso
     if json:
         print_json({"index": str(path)} | vars(update))
     else:
-        print(f"{path}: {update.heard} heard, {update.kept} as they were, {update.gone} gone")
-    tell_failed(update.failed, update.heard + update.kept + len(update.failed))
+        print(f"{path}: {update.heard} heard, {update.known} known, {update.kept} as they were, {update.gone} gone")
+    tell_failed(update.failed, update.heard + update.known + update.kept + len(update.failed))
+
+
+def _remove(model: SoundSpace, folder: Path, path: Path, json: bool) -> None:
+    from alm.indexing import remove_folder
+
+    gone = remove_folder(model, folder, path)
+    if json:
+        print_json({"index": str(path), "gone": gone})
+    else:
+        print(f"{path}: {gone} gone")
