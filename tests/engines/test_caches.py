@@ -90,6 +90,20 @@ def test_forks_are_independent(decoder: Decoder, rows: np.ndarray, logits: np.nd
     np.testing.assert_array_equal(kept, again)
 
 
+def test_a_new_cache_holds_nothing_of_those_that_are_gone(
+    decoder: Decoder, rows: np.ndarray, logits: np.ndarray
+) -> None:
+    cache = decoder.new_cache()
+    kept = cache.fork()
+    for _ in range(3):
+        cache.append(-rows)
+        del cache
+        cache = decoder.new_cache()
+        assert cache.length == 0
+        np.testing.assert_allclose(cache.append(rows[:9]), logits[8], rtol=0, atol=1e-3)
+        np.testing.assert_allclose(kept.append(rows[kept.length][None]), logits[kept.length - 1], rtol=0, atol=1e-3)
+
+
 def test_the_limits_of_the_cache_are_errors(decoder: Decoder, rows: np.ndarray) -> None:
     cache = decoder.new_cache()
     cache.append(np.resize(rows, (cache.capacity - 1, DECODER.width)))
