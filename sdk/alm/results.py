@@ -35,7 +35,7 @@ class Results(Closing):
         """Where the results will be."""
         if self.path.suffix not in FORMATS:
             raise ResultsError(f"{self.path}: results are written as {', '.join(FORMATS)}; choose one of these endings")
-        self.part = self.path.with_name(f"{self.path.name}.part")
+        self.part = part_of(self.path)
         """Where they are while the run goes on."""
         self.failed: list[tuple[str, str]] = []
         """Name and reason of each recording that has no result."""
@@ -110,6 +110,11 @@ class Results(Closing):
         self._have[line["file"]] = (line["size"], line["mtime_ns"])
         if "error" in line:
             self.failed.append((line["file"], line["error"]))
+
+
+def part_of(path: Path) -> Path:
+    """Where the results for `path` are while the run goes on."""
+    return path.with_name(f"{path.name}.part")
 
 
 def _parsed(data: bytes, part: Path) -> dict[str, Any]:

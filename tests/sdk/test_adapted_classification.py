@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from tiny_clap import export_space, write_tiny_clap
+from typer.testing import CliRunner
 
 import alm
 from alm.adaptation import AdaptationSettings, Adapter
+from alm.commands import app
+from alm.errors import ResultsError
 from alm.models.clap import Clap
 
 LABELS = ("dog bark", "rain", "a siren", "speech")
@@ -46,6 +52,54 @@ def test_a_carried_vector_is_surer_of_the_stream_and_a_reset_forgets_it(model: C
     assert max(adapted.values()) > max(plain.values())
     adapter.reset()
     assert _by_label(model, _sound(1)) == plain
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three recordings of a second, two windows in the second one."""
+    (tmp_path / "sounds").mkdir()
+    for seed, seconds in ((1, 1.0), (2, 2.0), (3, 1.0)):
+        soundfile.write(tmp_path / "sounds" / f"{seed}.wav", *_sound(seed, seconds), subtype="FLOAT")
+    return tmp_path / "sounds"
+
+
+def _told(*words: object) -> str:
+    result = CliRunner().invoke(app, ["classify", *map(str, words)], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def test_the_command_adapts_each_window_or_carries_along(model: Clap, folder: Path) -> None:
+    words = (model.package.path, folder, *LABELS, "--json")
+
+    def rows(*more: str) -> list[dict[str, float]]:
+        found = [json.loads(line) for line in _told(*words, *more).splitlines()]
+        return [{label: row[f"p({label})"] for label in LABELS} for row in found]
+
+    def expected(adapter: Callable[[], Adapter | None]) -> list[object]:
+        paths = [folder / f"{number}.wav" for number in (1, 2, 3)]
+        found = [model.classify(path, LABELS, adapt=adapter()) for path in paths]
+        return [pytest.approx({one.label: one.probability for one in row.labels}, abs=1e-6) for row in found]
+
+    carried = Adapter(AdaptationSettings(carry=True))
+    plain, clip, stream = rows(), rows("--adapt", "clip"), rows("--adapt", "stream")
+    assert plain == expected(lambda: None)
+    assert clip == expected(Adapter)
+    assert stream == expected(lambda: carried)
+    assert stream[0] == pytest.approx(clip[0], abs=1e-6)
+    assert stream[2] != pytest.approx(clip[2], abs=1e-6)
+    single = json.loads(_told(model.package.path, folder / "2.wav", *LABELS, "--json", "--adapt", "clip"))
+    assert {one["label"]: one["probability"] for one in single["labels"]} == pytest.approx(clip[1], abs=1e-6)
+
+
+def test_what_is_carried_has_one_order(model: Clap, folder: Path, tmp_path: Path) -> None:
+    words = ["classify", str(model.package.path), str(folder), *LABELS, "--adapt", "stream"]
+    result = CliRunner().invoke(app, [*words, "--workers", "2"])
+    assert result.exit_code == 2
+    assert "Invalid value for --workers: --adapt stream" in result.stderr
+    (tmp_path / "o.csv.part").write_text("")
+    with pytest.raises(ResultsError, match=r"o\.csv\.part: what that run had carried along is lost"):
+        CliRunner().invoke(app, [*words, "-o", str(tmp_path / "o.csv")], catch_exceptions=False)
 
 
 def test_each_window_is_adapted(model: Clap) -> None:

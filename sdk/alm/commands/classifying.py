@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -28,6 +28,13 @@ def classify(
     ] = None,
     window: WindowOption = "all",
     compat: Compat = False,
+    adapt: Annotated[
+        Literal["clip", "stream"] | None,
+        typer.Option(
+            help="Fit the labels to the sound: anew for each window, or carried from one to the next.",
+            show_default=False,
+        ),
+    ] = None,
     output: Output = None,
     workers: Workers = None,
     engine: EngineName = None,
@@ -36,19 +43,28 @@ def classify(
 ) -> None:
     """Say which labels fit a recording, or each recording of a folder.
 
-    Such as: alm classify PACKAGE street.wav "dog bark" "rain"
+    Such as: alm classify PACKAGE street.wav "dog bark" "rain". With --adapt no label is learned from and nothing of
+    the model changes; each window costs nine passes of the audio encoder, and whether it helps depends on the sound.
     """
     from alm import load
+    from alm.adaptation import AdaptationSettings, Adapter
     from alm.models import Clap
 
     path, named = Path(recording), labels or None
-    with load(package, Clap, engine=engine, threads=threads_for(path, threads)) as model:
+    carried = Adapter(AdaptationSettings(carry=True)) if adapt == "stream" else None
+    # What is carried goes through one recording after the other, which then has all threads.
+    threads = threads if carried else threads_for(path, threads)
+    with load(package, Clap, engine=engine, threads=threads) as model:
 
         def found(source: Path) -> Classification:
-            return model.classify(source, named, template=template, window=window, compat=compat)
+            adapter = Adapter() if adapt == "clip" else carried
+            return model.classify(source, named, template=template, window=window, compat=compat, adapt=adapter)
 
         if path.is_dir():
+            if carried is not None:
+                workers = _one_after_the_other(workers, output)
             run = {"classify": model.package.fingerprint, "labels": named, "template": template, "window": window}
+            run |= {"adapt": adapt}
             over_folder(
                 path,
                 lambda source: _row(found(source)),
@@ -69,6 +85,20 @@ def classify(
         rows = zip(result.spans, result.curve, strict=True)
         header = ("from", "to", "", "likeliest")
         print_rows([(f"{s:.1f}", f"{e:.1f}", f"{c[0].probability:6.1%}", c[0].label) for (s, e), c in rows], header)
+
+
+def _one_after_the_other(workers: int | None, output: Path | None) -> int:
+    """What is carried along needs one order: a single worker, and a run from its start."""
+    from alm.errors import ResultsError
+    from alm.results import part_of
+
+    if workers not in (None, 1):
+        raise typer.BadParameter("--adapt stream hears one recording after the other", param_hint="--workers")
+    if output is not None and (part := part_of(output)).exists():
+        raise ResultsError(
+            f"{part}: what that run had carried along is lost, so it cannot go on; delete it to start again"
+        )
+    return 1
 
 
 def _row(result: Classification) -> Row:
