@@ -36,7 +36,15 @@ def write_clap_corpora(folder: Path) -> Path:
                 for n, text in enumerate(sentences)
             ]
             _write_table(styled / f"clotho_captions_style_{clotho}.csv", rows)
-        rows = [{"Audio file": f"{n}.wav", "Entailment": f"one hears that {text}"} for n, text in enumerate(sentences)]
+        rows = [
+            {
+                "Audio file": f"{n}.wav",
+                "Entailment": f"one hears that {text}",
+                "Neutral": f"{text} every day.",
+                "Contradiction": f"there is no sound at all {n}",
+            }
+            for n, text in enumerate(sentences)
+        ]
         _write_table(folder / "text/audio_entailment" / f"clotho_entailment_{clotho}.csv", rows, packed=True)
     _write_listening(folder / "codec_mushra")
     return folder

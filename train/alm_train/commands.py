@@ -73,7 +73,7 @@ def clap(recipe: Recipe, data: Data, output: Output, as_json: AsJson = False) ->
 
 @app.command()
 def captioner(recipe: Recipe, data: Data, output: Output, as_json: AsJson = False) -> None:
-    """Train a captioner from captions alone, caption held-out clips and write its weights to OUTPUT/weights.
+    """Train a captioner by a recipe, caption held-out clips and write its weights to OUTPUT/weights.
 
     A run that was stopped goes on where it stopped when it is started again with the same arguments.
     """
@@ -85,10 +85,12 @@ def captioner(recipe: Recipe, data: Data, output: Output, as_json: AsJson = Fals
     if as_json:
         print(results.to_json(), end="")
         return
-    for label, caption in results.examples:
-        print(f"{label}: {caption}")
-    named, chance = results.named, results.named_by_chance
-    print(f"named: {named.right} of {named.total}; by chance: {chance.right}; weights: {output / 'weights'}")
+    for group, captioned in results.captions.items():
+        for label, caption in captioned.examples:
+            print(f"{group}, {label}: {caption}")
+        named, chance = captioned.named, captioned.named_by_chance
+        print(f"{group}, named: {named.right} of {named.total}; shuffled: {chance.right}")
+    print(f"weights: {output / 'weights'}; log: {output / 'log.jsonl'}")
 
 
 @app.command()

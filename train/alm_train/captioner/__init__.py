@@ -1,1 +1,1 @@
-"""A captioner that learns from captions alone: no recording is heard while it trains."""
+"""A captioner that learns from captions alone, and in a second stage, where the recipe has one, from clips."""

@@ -11,7 +11,7 @@ from alm_train.loop import Schedule
 from alm_train.models.clap import ClapConfig
 from alm_train.models.clapcap import ClapCapConfig
 from alm_train.models.gpt2 import GPT2Config
-from alm_train.recipe import Section, read_section
+from alm_train.recipe import AugmentationSection, Section, read_section
 
 
 class WriterSection(Section):
@@ -36,10 +36,10 @@ class BridgeSection(Section):
 
 
 class WritingSection(Section):
-    """The only stage."""
+    """Schedule of a stage, in steps; see `loop.Schedule`."""
 
     steps: int = Field(gt=0)
-    batch: int = Field(gt=0)
+    batch: int = Field(gt=1)
     learning_rate: float = Field(gt=0)
     warmup_steps: int = Field(ge=0)
     weight_decay: float = Field(ge=0)
@@ -52,6 +52,39 @@ class WritingSection(Section):
         return Schedule(seed=seed, checkpoint_seconds=checkpoint_seconds, **self.model_dump(exclude={"batch"}))
 
 
+class HeardSection(Section):
+    """Which clips are heard and held out."""
+
+    corpora: tuple[str, ...]
+    """Corpus folders under the data folder."""
+    per_source: int = Field(gt=0)
+    """Most clips taken of one source."""
+    synthetic: int = Field(ge=0)
+    """Training clips of each synthetic sound."""
+    synthetic_held_out: int = Field(ge=0)
+    """Held-out clips of each synthetic sound."""
+    speeds: tuple[float, ...]
+    """Playback speeds of the training views; the first is 1."""
+    held_out_per_group: int = Field(ge=0)
+    """Classes of each ESC-50 group that are not heard, by the rule of the CLAP whose towers are used."""
+    views: int = Field(gt=0)
+    """Augmented views of each clip whose embeddings are kept."""
+    per_class: int = Field(gt=0)
+    """Embeddings of each class, whatever the corpora hold of it."""
+    augmentation: AugmentationSection
+
+
+class GroundingSection(Section):
+    """The second stage: the writer goes on with embeddings of recordings."""
+
+    data: HeardSection
+    noise: float = Field(ge=0)
+    """As `BridgeSection.noise`, on embeddings of clips."""
+    share: float = Field(gt=0, le=1)
+    """Share of a batch that is heard; the rest is read as in the first stage."""
+    writing: WritingSection
+
+
 class CaptionerRecipe(Section):
     """A whole run."""
 
@@ -61,13 +94,16 @@ class CaptionerRecipe(Section):
     checkpoint_seconds: float = Field(gt=0)
     clap: str
     """Weights of the CLAP whose towers are used, as `load_weights` takes them."""
-    style: Literal["humorous", "uplifting"]
+    style: Literal["plain", "humorous", "uplifting"]
     """Whose captions are learned."""
     caption_tokens: int = Field(gt=4)
     """Longest caption, its end included; a longer one is cut."""
     bridge: BridgeSection
     writer: WriterSection
     writing: WritingSection
+    """The stage that reads and writes."""
+    grounding: GroundingSection | None = None
+    """The stage that hears and writes; without it no recording is heard in training."""
 
     def captioner(self, clap: ClapConfig, stop_id: int) -> ClapCapConfig:
         """The model of this recipe beside a CLAP, whose tokenizer it shares."""

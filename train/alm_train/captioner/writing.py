@@ -1,8 +1,8 @@
-"""The captioner learns to write a caption back from what CLAP's text tower makes of it.
+"""The captioner learns to write what belongs to an embedding: of a text, and in a second stage of a recording.
 
-Source: "Training Audio Captioning Models without Audio" (arXiv 2309.07372). The towers are frozen; noise on the text
-embedding makes the mapper indifferent to the small distance at which the embedding of a fitting recording lies. The
-paper keeps a pretrained language model frozen as well; here it is small and learns from the same captions.
+Source of the first stage: "Training Audio Captioning Models without Audio" (arXiv 2309.07372). The towers are frozen;
+noise on the text embedding makes the mapper indifferent to the small distance at which the embedding of a fitting
+recording lies. The paper keeps a pretrained language model frozen as well; here it is small and learns along.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from alm_train.captioner.texts import Pair
 from alm_train.contrastive.reading import read, tokenize
 from alm_train.loop import Loss, Metrics, Validate
-from alm_train.models.clap import Clap
+from alm_train.models.clap import Clap, ClapConfig
 from alm_train.models.clapcap import ClapCap
 from alm_train.models.two_towers import unit
 from alm_train.tagging import half_precision
@@ -26,7 +27,7 @@ from alm_train.tagging import half_precision
 
 @dataclass(frozen=True)
 class Captions:
-    """Captions and where the text tower puts them."""
+    """Captions and the embeddings they are to be written from."""
 
     ids: Tensor
     """(captions, tokens) ids, the suffix included, padded on the right."""
@@ -34,14 +35,28 @@ class Captions:
     """(captions, embedding) unit vectors."""
 
 
-def read_captions(clap: Clap, tokenizer: Tokenizer, texts: Sequence[str], longest: int) -> Captions:
-    """Tokenize and embed every caption once; captions are static."""
-    ids = tokenize(tokenizer, texts, clap.config)
-    return Captions(_cut(ids, longest), read(clap.caption_encoder, tokenizer, texts, clap.config).clone())
+@dataclass(frozen=True)
+class Source:
+    """Where some rows of a batch come from."""
+
+    captions: Captions
+    """All there are."""
+    rows: int
+    """Rows of each batch."""
+    noise: float
+    """Standard deviation of the noise in each dimension of an embedding."""
 
 
-def _cut(ids: Tensor, longest: int) -> Tensor:
-    return ids[:, :longest].contiguous()
+def read_captions(clap: Clap, tokenizer: Tokenizer, pairs: Sequence[Pair], longest: int) -> Captions:
+    """Embed every text once, and tokenize what is written for it; both are static."""
+    texts, captions = zip(*pairs, strict=True)
+    ids = caption_ids(tokenizer, captions, clap.config, longest)
+    return Captions(ids, read(clap.caption_encoder, tokenizer, texts, clap.config).clone())
+
+
+def caption_ids(tokenizer: Tokenizer, captions: Sequence[str], config: ClapConfig, longest: int) -> Tensor:
+    """(captions, tokens) ids with the suffix, cut at `longest`."""
+    return tokenize(tokenizer, captions, config)[:, :longest].contiguous()
 
 
 class Writer(nn.Module):
@@ -67,20 +82,29 @@ class Writer(nn.Module):
         return F.cross_entropy(logits.float()[asked], ids[asked])
 
 
-def writing_loss(captions: Captions, noise: float, batch: int, seed: int) -> Loss:
-    """Loss over random captions, their embeddings moved by Gaussian noise."""
+def writing_loss(sources: Sequence[Source], seed: int) -> Loss:
+    """Loss over random captions of every source, their embeddings moved by Gaussian noise."""
 
     def loss(module: nn.Module, step: int, generator: torch.Generator) -> tuple[Tensor, Metrics]:
         assert isinstance(module, Writer)
         rng = np.random.default_rng([seed, step])
-        chosen = torch.from_numpy(rng.choice(len(captions.ids), batch, replace=len(captions.ids) < batch))
-        vectors = captions.vectors[chosen]
-        moved = vectors + noise * torch.randn(vectors.shape, generator=generator)
-        ids = captions.ids[chosen]
-        longest = int((ids != module.config.pad_id).sum(1).max())
-        return module.loss(unit(moved), ids[:, :longest]), {}
+        drawn = [_draw(source, rng, generator) for source in sources]
+        longest = max(ids.shape[1] for _, ids in drawn)
+        ids = torch.cat([F.pad(ids, (0, longest - ids.shape[1]), value=module.config.pad_id) for _, ids in drawn])
+        vectors = torch.cat([vectors for vectors, _ in drawn])
+        used = int((ids != module.config.pad_id).sum(1).max())
+        return module.loss(unit(vectors), ids[:, :used]), {}
 
     return loss
+
+
+def _draw(source: Source, rng: np.random.Generator, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(rows, embedding) vectors with noise and the (rows, tokens) ids of their captions."""
+    captions = source.captions
+    count = len(captions.ids)
+    chosen = torch.from_numpy(rng.choice(count, source.rows, replace=count < source.rows))
+    vectors = captions.vectors[chosen]
+    return vectors + source.noise * torch.randn(vectors.shape, generator=generator), captions.ids[chosen]
 
 
 def writing_validation(captions: Captions) -> Validate:

@@ -20,7 +20,7 @@ from alm_train.contrastive.degrade import CLEAN, SPOILT
 from alm_train.contrastive.reading import read
 from alm_train.contrastive.spoilt import KINDS
 from alm_train.contrastive.wording import class_prompt
-from alm_train.data.library import Clip
+from alm_train.data.library import Clip, Library
 from alm_train.data.measured import LISTENED, listening_scores
 from alm_train.data.sounds import LABELS
 from alm_train.models.clap import Clap
@@ -106,7 +106,7 @@ def evaluate_clap(folder: Path, clips: ClapClips, data: Path) -> Results:
     return Results(
         seen=seen,
         unseen=unseen,
-        naming=_naming(clap, tokenizer, clips, clean, seen, unseen),
+        naming=name_clips(clap, tokenizer, clips.train, clips.held_out, clean, seen, unseen),
         ranking=_ranking(clips, (clean - spoilt) @ (quality[0] - quality[1])),
         listening=_listening(clap, quality, data),
     )
@@ -121,20 +121,22 @@ def embed_log_mels(clap: Clap, log_mels: Tensor) -> Tensor:
     )
 
 
-def _naming(
+def name_clips(
     clap: Clap,
     tokenizer: Tokenizer,
-    clips: ClapClips,
+    train: Library,
+    held_out: Library,
     embedded: Tensor,
     seen: tuple[str, ...],
     unseen: tuple[str, ...],
 ) -> tuple[Naming, ...]:
+    """Ask for the classes of the ESC-50 clips in `held_out`, whose unit vectors are `embedded`."""
     labels = (*seen, *unseen)
     prompts = read(clap.caption_encoder, tokenizer, [class_prompt(label) for label in labels], clap.config)
-    members = [i for i, clip in enumerate(clips.held_out.clips) if clip.corpus == NAMED]
-    truth = np.array([labels.index(clips.held_out.clips[i].label) for i in members])
+    members = [i for i, clip in enumerate(held_out.clips) if clip.corpus == NAMED]
+    truth = np.array([labels.index(held_out.clips[i].label) for i in members])
     by_clap = (embedded[members] @ prompts.T).numpy()
-    posteriors = cepstral_posteriors(clips.train, clips.held_out.only(members))
+    posteriors = cepstral_posteriors(train, held_out.only(members))
     posteriors = posteriors[:, [LABELS.index(label) for label in seen]]
     by_text = posteriors @ (prompts[: len(seen)] @ prompts[len(seen) :].T).numpy()
     by_svm = np.concatenate((posteriors + 1, by_text), axis=1)  # what it hears itself goes before any cosine

@@ -72,7 +72,7 @@ guided it and was thrown away. `training.jsonl` is the log of the run, `evaluati
 tokenizer lowers case: `Dog` and `dog` are one word. At last both towers were moved so that the mean of the training
 clips, and that of prompts about every kind of sound in the ontology, lies at the origin.
 
-**Kept out of it**: {_listed(results.unseen)}.
+**Kept out of it**: {listed(results.unseen)}.
 They are the first two classes of each ESC-50 group in alphabetical
 order. No recording of them was heard, and no text about them was put beside a sound. The text tower read about all
 sounds alike, from captions and from the ontology; their words do occur there, which is how it knows them at all.
@@ -85,7 +85,7 @@ text tower (the prompts of the classes it knows, weighted by their probabilities
 
 | clips of | among | n | clap | svm | chance |
 |---|---|---|---|---|---|
-{chr(10).join(_naming_row(results, naming) for naming in results.naming)}
+{chr(10).join(naming_row(naming, len(results.seen), len(results.unseen)) for naming in results.naming)}
 
 Pairs of a held-out clip and a spoilt copy of it that PAM's two prompts rank rightly, in %:
 
@@ -107,26 +107,29 @@ blind. None of them reached the weights.
 """
 
 
-def _listed(labels: tuple[str, ...]) -> str:
+def listed(labels: tuple[str, ...]) -> str:
+    """Names of classes in a sentence."""
     return ", ".join(label.replace("_", " ") for label in labels)
 
 
-def _naming_row(results: Results, naming: Naming) -> str:
-    counts = {"seen": len(results.seen), "unseen": len(results.unseen), "all": len(results.seen) + len(results.unseen)}
+def naming_row(naming: Naming, seen: int, unseen: int) -> str:
+    """One row of the table of classes named, for numbers of seen and unseen classes."""
+    counts = {"seen": seen, "unseen": unseen, "all": seen + unseen}
     whose, among = (f"{counts[name]} {name}" for name in (naming.clips, naming.options))
     chance = f"{100 * naming.chance:.1f}"
-    return f"| {whose} | {among} | {naming.clap.total} | {_percent(naming.clap)} | {_percent(naming.svm)} | {chance} |"
+    return f"| {whose} | {among} | {naming.clap.total} | {percent(naming.clap)} | {percent(naming.svm)} | {chance} |"
 
 
 def _ranking_table(results: Results) -> str:
     kinds = (*KINDS, "all")
     lines = [f"| corpus | {' | '.join(kinds)} |", f"|---|{'---|' * len(kinds)}"]
     lines += [
-        f"| {corpus} | {' | '.join(_percent(shares[kind]) if kind in shares else '' for kind in kinds)} |"
+        f"| {corpus} | {' | '.join(percent(shares[kind]) if kind in shares else '' for kind in kinds)} |"
         for corpus, shares in results.ranking.items()
     ]
     return "\n".join(lines)
 
 
-def _percent(share: Share) -> str:
+def percent(share: Share) -> str:
+    """`92.1 [90.0, 94.0]`."""
     return f"{100 * share.share:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
