@@ -24,7 +24,8 @@ def plot_score(score: Score, path: str | Path, title: str = "") -> None:
             "a plot needs matplotlib, which is not installed: pip install 'alm-edge[plot]'"
         ) from error
     figure = Figure(figsize=(9, 3), layout="constrained")
-    axes = figure.add_subplot(xlabel="seconds", ylabel="score", ylim=(0, 1), title=title)
+    seconds = (0, score.spans[-1][1])
+    axes = figure.add_subplot(xlabel="seconds", ylabel="score", xlim=seconds, ylim=(0, 1), title=title)
     middles = [(start + end) / 2 for start, end in score.spans]
     for name, values in score.curve.items():
         (line,) = axes.plot(middles, values, marker="o", markersize=3, label=f"{name} {score.values[name]:.3f}")

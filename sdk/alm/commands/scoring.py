@@ -54,13 +54,18 @@ def score(
             return
         only_for_folders(output)
         result = model.score(path, window=window, compat=compat)
+    if json:
+        print_json({"package": str(package), "recording": recording, "value": result.value} | vars(result))
+    else:
+        _print(result)
+    # Last, so that a picture that cannot be written costs no score.
     if plot is not None:
         from alm.plotting import plot_score
 
         plot_score(result, plot, title=path.name)
-    if json:
-        print_json({"package": str(package), "recording": recording, "value": result.value} | vars(result))
-        return
+
+
+def _print(result: Score) -> None:
     print_rows([(f"{value:.3f}", name) for name, value in result.values.items()])
     if len(result.spans) > 1:
         columns = zip(result.spans, *result.curve.values(), strict=True)
