@@ -6,9 +6,11 @@
 #   make test-arm64   the device install and the demo's package on emulated Arm processors (Debian 12 on x86-64, root)
 #   make test-arm64-engines   llama.cpp and ExecuTorch on the same processors; cross-compiles for 20 minutes the first time
 #   make test-engines   the engines that are extras: llama.cpp, which compiles for up to 20 minutes, and ExecuTorch
+#   make test-full-size   CLAP, PAM, ClapCap and ADIFF in their official shapes: parity, sizes, times
 #   make test-mic     the microphone through PortAudio, against a paced fake device (Debian 12, root)
 #   make test-ssh     a measurement through a real sshd on loopback (Debian, root)
 #   make bench        full-size Mellow against other ways to run it, into the README; wants an idle machine
+#   make bench-smoke  every measuring command once, on the small weights: two minutes
 #   make bench-arm64  instructions of the demo's package on an emulated Arm processor, held against the committed count
 #   make clean   remove .venv, caches and the demo's package
 #
@@ -24,7 +26,7 @@ PIP := $(BIN)/python -m pip
 PACKAGE := mellow-arm64-int4.alm
 ROOSTER := quantize/alm_quantize/clips/rooster.ogg
 
-.PHONY: demo test test-engines test-arm64 test-arm64-engines arm64-python test-mic test-ssh bench bench-arm64 lint clean
+.PHONY: demo test test-engines test-arm64 test-arm64-engines arm64-python test-full-size test-mic test-ssh bench bench-smoke bench-arm64 lint clean
 
 demo: .venv/.export
 	$(BIN)/alm-export mellow --target arm64 --int4
@@ -59,6 +61,10 @@ arm64-python: .venv/.export
 	$(PIP) wheel --quiet --no-deps --wheel-dir .arm64/wheel .
 	PYTHON=$(BIN)/python tests/arm64/setup.sh .arm64 .arm64/wheel/*.whl
 
+# Made weights in the layout of the official files, which cannot be part of a repository.
+test-full-size: .venv/.dev
+	$(BIN)/python tests/full_size/check.py
+
 test-mic: .venv/.dev
 	$(PIP) install --quiet -c constraints.txt -e ".[mic]"
 	tests/microphone/run.sh timeout 300 $(BIN)/pytest tests/microphone/check.py
@@ -67,11 +73,14 @@ test-ssh: .venv/.dev
 	test -x /usr/sbin/sshd || apt-get install -y -qq --no-install-recommends openssh-server openssh-client >/dev/null
 	timeout 600 $(BIN)/pytest tests/ssh/check.py
 
-# What rivals read is kept in .bench, so that a second run measures at once.
-bench: .venv/.dev .venv/.gguf
-	$(PIP) install --quiet -c constraints.txt onnxscript
+# What rivals read is kept in .bench, so that a second run measures at once; ExecuTorch's export takes ten minutes.
+bench: .venv/.dev .venv/.rivals
 	$(BIN)/alm-bench rivals --folder .bench -o benchmarks/results/rivals.json
 	$(BIN)/python -m alm_bench.readme README.md benchmarks/results/rivals.json
+
+# Whether the commands work, not how fast anything is: nothing in it looks at the time.
+bench-smoke: .venv/.dev
+	timeout 600 $(BIN)/pytest tests/smoke/check.py
 
 # QEMU 7.2, which Debian 12 builds with plugins; the userland is that of test-arm64.
 bench-arm64: $(PACKAGE) | .venv/.dev
@@ -101,6 +110,6 @@ clean:
 	|| $(PIP) install -c constraints.txt --extra-index-url $(TORCH_INDEX) torch
 	@touch $@
 
-.venv/.export .venv/.dev .venv/.gguf .venv/.executorch: .venv/.%: .venv/.torch pyproject.toml
+.venv/.export .venv/.dev .venv/.gguf .venv/.executorch .venv/.rivals: .venv/.%: .venv/.torch pyproject.toml
 	CMAKE_ARGS="-DLLAVA_BUILD=OFF" $(PIP) install --quiet -c constraints.txt -e ".[$*]"
 	@touch $@

@@ -29,7 +29,7 @@ from rich.table import Table
 
 from alm.package import Package
 from alm_bench.machine import machine
-from alm_bench.mellow_runs import PREFIX
+from alm_bench.own_runners import PREFIX
 
 TOKENS = 32
 RIVAL = "llama.cpp"

@@ -35,19 +35,27 @@ def rate(run: Run) -> float | None:
 
 
 def decode_share(result: Result, side: Side, run: Run) -> float | None:
-    """Share of the memory bandwidth that decoding uses, if every step reads the weights and the cache once."""
+    """Share of the machine's limit at which a package or rival decodes.
+
+    A step takes at least as long as reading the weights and the cache once, and as its products at the float32 rate.
+    The former decides with a KV cache, the latter without one.
+    """
     limit, speed = _limit(result, run), rate(run)
     if limit is None or side.work is None or speed is None or run.unit != "s":
         return None
-    return side.work.step_bytes * speed / 1e9 / limit.read_gbs
+    return speed * max(side.work.step_bytes / limit.read_gbs, (side.work.step_flop or 0) / limit.gemm_gflops) / 1e9
 
 
 def prefill_share(result: Result, side: Side, run: Run) -> float | None:
-    """Share of the float32 matrix rate that the question's prefill reaches; 8-bit products may pass 1."""
-    limit = _limit(result, run)
-    if limit is None or side.work is None or side.work.prefill_flop is None or "prefill" not in run.stages:
+    """Share of the float32 matrix rate that the prefix reaches, or the question where the prefix was not measured;
+    8-bit products may pass 1."""
+    limit, work = _limit(result, run), side.work
+    if limit is None or work is None or run.unit != "s":
         return None
-    return side.work.prefill_flop / statistics.median(run.stages["prefill"]) / 1e9 / limit.gemm_gflops
+    for flop, stage in ((work.prefix_flop, "prefix"), (work.prefill_flop, "prefill")):
+        if flop is not None and stage in run.stages:
+            return flop / statistics.median(run.stages[stage]) / 1e9 / limit.gemm_gflops
+    return None
 
 
 def quantity(value: float, unit: str = "s") -> str:

@@ -89,7 +89,9 @@ def _work(package: Package) -> Work:
     scheme |= dict.fromkeys(head.weights, head.scheme)
     body = [name for name in decoder.weights if name not in head.weights]
     count = sum(_products(package.tensors(name), scheme[name]) for name in body)
-    return Work(step_bytes, 2.0 * count * prompt.prompt_tokens)
+    products = 2.0 * count
+    step = products + 2.0 * shape.vocabulary * shape.width
+    return Work(step_bytes, products * prompt.prompt_tokens, step, products * prompt.prefix_tokens)
 
 
 def _products(tensors: dict[str, np.ndarray], scheme: str) -> int:

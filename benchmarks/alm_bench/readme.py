@@ -10,12 +10,20 @@ import sys
 from pathlib import Path
 
 from alm.commands.ending import run
-from alm_bench.figures import quantity, rate
+from alm_bench.figures import decode_share, percent, quantity, rate
 from alm_bench.results import BenchError, Result, Run, Side, read_result
 from alm_bench.rivals import OURS
 
 BEGIN, END = "<!-- speed: made by 'make bench' -->", "<!-- speed ends -->"
-HEADER = ("", "two clips, 24 tokens", "389 positions, first token", "tokens/s", "peak memory", "against ours")
+HEADER = (
+    "",
+    "two clips, 24 tokens",
+    "389 positions",
+    "tokens/s",
+    "of the machine's limit",
+    "peak memory",
+    "against ours",
+)
 
 
 def table(result: Result) -> str:
@@ -26,7 +34,8 @@ def table(result: Result) -> str:
         raise BenchError(f"found the sides {names}, expected {OURS!r} among them")
     threads = max(run.threads for run in ours.runs)
     mine = _run(ours, threads)
-    rows = [_row(side, _run(side, threads), mine) for side in result.sides]
+    rows = [_row(result, side, _run(side, threads), mine) for side in result.sides]
+    rows += [_line((reason, *[""] * (len(HEADER) - 1))) for reason in (result.absent or {}).values()]
     lines = [_line(HEADER), _line(("---",) * len(HEADER)), *rows]
     here, rounds = result.environment, len(mine.stages["load"])
     title = (
@@ -54,7 +63,7 @@ def main() -> None:
     readme.write_text(update(readme.read_text(encoding="utf-8"), read_result(source)), encoding="utf-8")
 
 
-def _row(side: Side, run: Run, mine: Run) -> str:
+def _row(result: Result, side: Side, run: Run, mine: Run) -> str:
     speed, own_speed = rate(run), rate(mine)
     if "answer" in run.stages:
         against = f"{_median(run, 'answer') / _median(mine, 'answer'):.1f}x the time of ours"
@@ -67,6 +76,7 @@ def _row(side: Side, run: Run, mine: Run) -> str:
         quantity(_median(run, "answer")) if "answer" in run.stages else "",
         quantity(_median(run, "prefix")) if "prefix" in run.stages else "",
         f"{speed:.3g}" if speed else "",
+        percent(decode_share(result, side, run)),
         f"{statistics.median(run.peak_mb):,.0f} MB" if run.peak_mb else "",
         "" if run is mine else against,
     )

@@ -136,8 +136,12 @@ class Work:
 
     step_bytes: Positive
     """Bytes of weights and cache that one decoding step reads."""
-    prefill_flop: Positive | None
+    prefill_flop: Positive | None = None
     """Multiplications and additions of the weights on the question; None where the engine's file does not tell."""
+    step_flop: Positive | None = None
+    """The same in one decoding step; without a KV cache, on all positions. None where unknown."""
+    prefix_flop: Positive | None = None
+    """The same on the whole prefix; None where only the question is measured."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ class Run:
     steps: Count
     """Decoding steps within `decode`."""
     stages: dict[str, Readings]
-    """One number per process, by stage."""
+    """One number per process, by stage: the median of its passes."""
     peak_mb: Readings
     """Most memory of each process above Python with numpy; empty where instructions were counted."""
 
@@ -269,6 +273,8 @@ class Result:
     """What it can give, by number of threads."""
     sides: tuple[Side, ...]
     """What was measured, in turn in one run."""
+    absent: dict[str, str] | None = None
+    """What was to be measured and could not, with the reason, by name."""
     schema: Annotated[int, Between(SCHEMA, SCHEMA)] = SCHEMA
     """Version of this layout."""
 

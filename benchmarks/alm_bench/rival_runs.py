@@ -9,52 +9,72 @@ the same weights, and read a prefix of the same length; a rival that reads ids i
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from alm_bench import mellow_runs
+from alm_bench.own_runners import OWN_RUNNERS, PREFIX, Runner
+from alm_bench.repeats import repeated
 from alm_bench.residency import highest_mb
 
-PREFIX = mellow_runs.PREFIX
-Figures = dict[str, Any]
+Run = Callable[[Path, int, int], Runner]
+CLIPS, SAMPLES = 2, 320_000
+"""Two clips of 10 s at 32 kHz."""
 
 
-def package(path: Path, threads: int, tokens: int) -> Figures:
+def package(path: Path, threads: int, tokens: int) -> Runner:
     """Our package through the SDK, whole, and its decoder on a prefix of the rivals' length."""
     import alm
-    from alm_bench.clocks import clock
+    from alm_bench.own_runners import prefix_rows
     from alm_bench.workloads import workload
 
-    now, unit = clock()
-    started = now()
-    with alm.load(path, threads=threads) as model:
-        load = now() - started
-        done = workload(model)(model, now, unit, tokens)
-        decoder = model.reader.decoder  # type: ignore[attr-defined]
-        width = model.info.decoder.width  # type: ignore[union-attr]
-        cache, rows = decoder.new_cache(), (0.02 * np.random.default_rng(0).standard_normal((PREFIX, width)))
-        started = now()
-        cache.append(rows.astype(np.float32))
-        prefix = now() - started
-    return {"stages": {"load": load, **done.stages, "prefix": prefix}, "steps": done.steps}
+    started = time.perf_counter()
+    model = alm.load(path, threads=threads)
+    load = time.perf_counter() - started
+    run, decoder = workload(model), model.reader.decoder  # type: ignore[attr-defined]
+    rows, seeds = prefix_rows(model.info.decoder.width), iter(range(1000))  # type: ignore[union-attr]
+
+    def once() -> dict[str, float]:
+        stages = run(model, time.perf_counter, "s", tokens, next(seeds)).stages
+        cache, started = decoder.new_cache(), time.perf_counter()
+        cache.append(rows)
+        return {**stages, "prefix": time.perf_counter() - started}
+
+    return Runner(load, once)
 
 
-def authors(path: Path, threads: int, tokens: int) -> Figures:
-    """The authors' way: PyTorch, no KV cache, logits of every position at every step."""
-    return _older(mellow_runs.authors(threads, tokens), tokens)
+def authors(path: Path, threads: int, tokens: int) -> Runner:
+    """PyTorch float32 as the authors run it: no KV cache, logits of every position at every step."""
+    import torch
+
+    from alm_train.checkpoints.weights import load_weights
+
+    torch.set_num_threads(threads)
+    started = time.perf_counter()
+    model = load_weights("random").model
+    load = time.perf_counter() - started
+    clips, ids = _clips(), torch.arange(model.config.prompt_tokens)[None]
+
+    def once() -> dict[str, float]:
+        with torch.inference_mode():
+            started = time.perf_counter()
+            one, other = model.audio_tokens(clips).split(1)
+            embeddings = model.prefix(one, other, ids)
+            encoded, marks = time.perf_counter(), []
+            for _ in range(tokens):
+                token = model.caption_decoder.lm(embeddings)[:, -1].argmax(-1, keepdim=True)
+                marks.append(time.perf_counter())
+                embeddings = torch.cat((embeddings, model.embed(token)), 1)
+        return _stages(started, encoded, marks)
+
+    return Runner(load, once)
 
 
-def llama_cpp(path: Path, threads: int, tokens: int) -> Figures:
-    """llama.cpp on the decoder, through its C interface."""
-    return _older(mellow_runs.llama_cpp(str(path), threads, tokens), tokens)
-
-
-def transformers(path: Path, threads: int, tokens: int) -> Figures:
+def transformers(path: Path, threads: int, tokens: int) -> Runner:
     """The same PyTorch encoder, and the decoder as Hugging Face transformers runs it, with its KV cache."""
     import torch
     from transformers import LlamaForCausalLM
@@ -63,27 +83,30 @@ def transformers(path: Path, threads: int, tokens: int) -> Figures:
 
     torch.set_num_threads(threads)
     started = time.perf_counter()
-    model = load_weights("random").model
-    decoder = LlamaForCausalLM.from_pretrained(path).eval()
+    model, decoder = load_weights("random").model, LlamaForCausalLM.from_pretrained(path).eval()
     load = time.perf_counter() - started
-    clips = torch.from_numpy(0.1 * np.random.default_rng(0).standard_normal((2, 320_000))).float()
-    with torch.inference_mode():
-        started = time.perf_counter()
-        first, second = model.audio_tokens(clips).split(1)
-        embeddings = model.prefix(first, second, torch.arange(model.config.prompt_tokens)[None])
-        encoded = time.perf_counter()
-        out = decoder(inputs_embeds=embeddings, use_cache=True, logits_to_keep=1)
-        prefix = time.perf_counter()
-        for _ in range(tokens - 1):
-            token = out.logits[:, -1].argmax(-1, keepdim=True)
-            out = decoder(token, past_key_values=out.past_key_values, use_cache=True)
-        done = time.perf_counter()
-    stages = {"load": load, "encode": encoded - started, "prefix": prefix - encoded, "decode": done - prefix}
-    return {"stages": {**stages, "answer": done - started}, "steps": tokens - 1}
+    clips, ids = _clips(), torch.arange(model.config.prompt_tokens)[None]
+
+    def once() -> dict[str, float]:
+        with torch.inference_mode():
+            started = time.perf_counter()
+            one, other = model.audio_tokens(clips).split(1)
+            embeddings = model.prefix(one, other, ids)
+            encoded = time.perf_counter()
+            out = decoder(inputs_embeds=embeddings, use_cache=True, logits_to_keep=1)
+            marks = [time.perf_counter()]
+            for _ in range(tokens - 1):
+                token = out.logits[:, -1].argmax(-1, keepdim=True)
+                out = decoder(token, past_key_values=out.past_key_values, use_cache=True)
+                marks.append(time.perf_counter())
+        return _stages(started, encoded, marks)
+
+    return Runner(load, once)
 
 
-def onnx_naive(path: Path, threads: int, tokens: int) -> Figures:
+def onnx_naive(path: Path, threads: int, tokens: int) -> Runner:
     """The decoder as torch.onnx exports it, in onnxruntime: no KV cache, so every step computes every position."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -91,63 +114,48 @@ def onnx_naive(path: Path, threads: int, tokens: int) -> Figures:
     started = time.perf_counter()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     load = time.perf_counter() - started
-    ids = (np.arange(PREFIX) % 1000)[None]
-    marks = [time.perf_counter()]
-    for _ in range(tokens):
-        (logits,) = session.run(["logits"], {"input_ids": ids})
-        ids = np.concatenate([ids, logits[:, -1:].argmax(-1)], 1)
-        marks.append(time.perf_counter())
-    stages = {"load": load, "prefix": marks[1] - marks[0], "decode": marks[-1] - marks[1]}
-    return {"stages": stages, "steps": tokens - 1}
+
+    def once() -> dict[str, float]:
+        ids = (np.arange(PREFIX) % 1000)[None]
+        marks = [time.perf_counter()]
+        for _ in range(tokens):
+            (logits,) = session.run(["logits"], {"input_ids": ids})
+            ids = np.concatenate([ids, logits[:, -1:].argmax(-1)], 1)
+            marks.append(time.perf_counter())
+        return {"prefix": marks[1] - marks[0], "decode": marks[-1] - marks[1]}
+
+    return Runner(load, once)
 
 
-def genai(path: Path, threads: int, tokens: int) -> Figures:
-    """The decoder as onnxruntime-genai's own builder makes it and its own generator runs it."""
-    import onnxruntime_genai
-
-    config = json.loads((path / "genai_config.json").read_text())
-    config["model"]["decoder"]["session_options"]["intra_op_num_threads"] = threads
-    (path / "genai_config.json").write_text(json.dumps(config))
-    started = time.perf_counter()
-    model = onnxruntime_genai.Model(str(path))
-    load = time.perf_counter() - started
-    # Twice, and the second counts, as for llama.cpp: the first run also prepares.
-    for _ in range(2):
-        parameters = onnxruntime_genai.GeneratorParams(model)
-        parameters.set_search_options(max_length=PREFIX + tokens + 1, min_length=PREFIX + tokens, do_sample=False)
-        generator = onnxruntime_genai.Generator(model, parameters)
-        started = time.perf_counter()
-        generator.append_tokens((np.arange(PREFIX) % 1000).astype(np.int32))
-        generator.generate_next_token()
-        prefix = time.perf_counter()
-        for _ in range(tokens - 1):
-            generator.generate_next_token()
-        done = time.perf_counter()
-        del generator
-    return {"stages": {"load": load, "prefix": prefix - started, "decode": done - prefix}, "steps": tokens - 1}
-
-
-RUNS: dict[str, Callable[[Path, int, int], Figures]] = {
+RUNS: dict[str, Run] = {
     "package": package,
     "authors": authors,
     "transformers": transformers,
-    "llama.cpp": llama_cpp,
     "onnx-naive": onnx_naive,
-    "onnxruntime-genai": genai,
+    **OWN_RUNNERS,
 }
 
 
 def main(rival: str, path: str, threads: str, tokens: str) -> None:
     """Measure and print."""
-    bare = highest_mb()
-    figures = RUNS[rival](Path(path), int(threads), int(tokens))
-    print(json.dumps({**figures, "unit": "s", "positions": PREFIX, "peak_mb": highest_mb() - bare}))
+    bare, peaks = highest_mb(), []
+    runner = RUNS[rival](Path(path), int(threads), int(tokens))
+    stages = {"load": runner.load, **repeated(runner.once, lambda: peaks.append(highest_mb() - bare))}
+    print(
+        json.dumps({"stages": stages, "steps": int(tokens) - 1, "unit": "s", "positions": PREFIX, "peak_mb": peaks[0]})
+    )
 
 
-def _older(figures: dict[str, float], tokens: int) -> Figures:
-    names = {"load_s": "load", "prefill_s": "prefix", "first_s": "first_token", "answer_s": "answer"}
-    stages = {stage: figures[name] for name, stage in names.items() if name in figures}
-    return {"stages": {**stages, "decode": (tokens - 1) / figures["decode_rate"]}, "steps": tokens - 1}
+def _clips():  # type: ignore[no-untyped-def]
+    import torch
+
+    return torch.from_numpy(0.1 * np.random.default_rng(0).standard_normal((CLIPS, SAMPLES))).float()
+
+
+def _stages(started: float, encoded: float, marks: list[float]) -> dict[str, float]:
+    """Stages of a whole answer, from when it was asked, its clips were encoded and each token was there."""
+    stages = {"encode": encoded - started, "prefix": marks[0] - encoded, "decode": marks[-1] - marks[0]}
+    return {**stages, "answer": marks[-1] - started}
 
 
 if __name__ == "__main__":

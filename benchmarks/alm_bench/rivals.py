@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import platform
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,14 +14,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from alm_bench import noise
+from alm_bench import noise, rival_files, rival_work
 from alm_bench.environment import conditions, environment
 from alm_bench.measuring import TOKENS, Setting, joined, roofline, run_json
 from alm_bench.package_facts import examine
-from alm_bench.results import BenchError, Result, Side
+from alm_bench.results import BenchError, Result, Side, Work
 
 OURS = "package"
-TARGETS = {"x86_64": "x86_64", "aarch64": "arm64"}
+INSTALL = "pip install 'alm-edge[rivals]'"
 
 
 @dataclass(frozen=True)
@@ -36,123 +34,39 @@ class Rival:
     """Modules without which it cannot run."""
     prepare: Callable[[Path], Path]
     """Makes what it reads in a folder, once, and returns its place."""
-
-
-def _nothing(folder: Path) -> Path:
-    return folder
-
-
-def _package(folder: Path) -> Path:
-    path = folder / "mellow-random-int4.alm"
-    if path.exists():
-        return path
-    target = TARGETS.get(platform.machine())
-    if target is None:
-        raise BenchError(f"packages are exported for {' and '.join(TARGETS)}, this machine is {platform.machine()}")
-    words = ["mellow", "--weights", "random", "--int4", "--target", target, "--output", str(path), "--json"]
-    _python("-c", "from alm_export.commands import main; main()", *words)
-    return path
-
-
-def _huggingface(folder: Path) -> Path:
-    """The decoder as a folder that transformers reads, with its tokenizer."""
-    made = folder / "huggingface"
-    if made.exists():
-        return made
-    from tokenizers import Tokenizer
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    from alm_train.checkpoints.weights import load_weights
-
-    weights = load_weights("random")
-    ours = weights.model.caption_decoder.lm  # type: ignore[union-attr]
-    shape = ours.config
-    theirs = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=shape.vocabulary,
-            hidden_size=shape.width,
-            intermediate_size=shape.hidden,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.kv_heads,
-            rope_theta=shape.rope_theta,
-            rms_norm_eps=shape.norm_eps,
-            max_position_embeddings=shape.max_positions,
-            tie_word_embeddings=True,
-            bos_token_id=0,
-            eos_token_id=0,
-        )
-    )
-    theirs.load_state_dict(ours.state_dict() | {"lm_head.weight": ours.model.embed_tokens.weight})
-    theirs.save_pretrained(made)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(weights.tokenizer), eos_token="<|endoftext|>"
-    )
-    tokenizer.save_pretrained(made)
-    return made
-
-
-def _gguf(folder: Path) -> Path:
-    if (folder / "q4_0.gguf").exists():
-        return folder / "q4_0.gguf"
-    from alm_export.llama_gguf import quantize_gguf, write_gguf
-    from alm_train.checkpoints.weights import load_weights
-
-    weights = load_weights("random")
-    language = weights.model.caption_decoder.lm  # type: ignore[union-attr]
-    write_gguf(folder / "f32.gguf", language, weights.tokenizer, name=weights.name, stop_id=0)
-    quantize_gguf(folder / "f32.gguf", folder / "q4_0.gguf", "q4_0")
-    return folder / "q4_0.gguf"
-
-
-def _naive_onnx(folder: Path) -> Path:
-    if (folder / "naive.onnx").exists():
-        return folder / "naive.onnx"
-    import torch
-    from transformers import LlamaForCausalLM
-
-    class Logits(torch.nn.Module):
-        def __init__(self, model: torch.nn.Module) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-            return self.model(input_ids=input_ids, use_cache=False).logits
-
-    # sdpa's masks are built with a torch.vmap that the exporter does not take.
-    model = LlamaForCausalLM.from_pretrained(_huggingface(folder), attn_implementation="eager").eval()
-    path = folder / "naive.onnx"
-    length = {"input_ids": {1: torch.export.Dim("length", min=2, max=2048)}}
-    ids = torch.arange(16)[None]
-    torch.onnx.export(
-        Logits(model).eval(), (ids,), path, output_names=["logits"], dynamic_shapes=length, dynamo=True, verbose=False
-    )
-    return path
-
-
-def _genai(folder: Path) -> Path:
-    made = folder / "genai"
-    if (made / "genai_config.json").exists():
-        return made
-    options = ["-i", str(_huggingface(folder)), "-o", str(made), "-p", "int4", "-e", "cpu"]
-    _python("-m", "onnxruntime_genai.models.builder", *options, "-c", str(folder / "cache"))
-    return made
+    work: Callable[[Path], Work | None]
+    """What it does by count, from what was prepared."""
 
 
 RIVALS = {
-    "package": Rival("this project, int4", (), _package),
-    "authors": Rival("the authors' way: PyTorch float32, no KV cache", ("torch",), _nothing),
-    "transformers": Rival("Hugging Face transformers, float32, KV cache", ("torch", "transformers"), _huggingface),
-    "llama.cpp": Rival("llama.cpp, decoder alone, Q4_0", ("llama_cpp", "gguf"), _gguf),
-    "onnx-naive": Rival(
-        "torch.onnx export in onnxruntime, decoder alone, float32, no KV cache",
-        ("torch", "transformers", "onnxscript"),
-        _naive_onnx,
+    "package": Rival("this project, int4", (), rival_files.package, lambda path: examine(path)[1]),
+    "authors": Rival(
+        "the authors' way: PyTorch float32, no KV cache", ("torch",), rival_files.nothing, rival_work.no_cache
+    ),
+    "transformers": Rival(
+        "Hugging Face transformers, float32, KV cache",
+        ("torch", "transformers"),
+        rival_files.huggingface,
+        rival_work.float32,
+    ),
+    "llama.cpp": Rival("llama.cpp, decoder alone, Q4_0", ("llama_cpp", "gguf"), rival_files.gguf, rival_work.gguf),
+    "executorch": Rival(
+        "ExecuTorch's own runtime, decoder alone, 8da4w",
+        ("executorch", "torch"),
+        rival_files.executorch,
+        rival_work.executorch,
     ),
     "onnxruntime-genai": Rival(
         "onnxruntime-genai's own builder and generator, decoder alone, int4",
         ("onnxruntime_genai", "transformers"),
-        _genai,
+        rival_files.genai,
+        rival_work.genai,
+    ),
+    "onnx-naive": Rival(
+        "torch.onnx export in onnxruntime, decoder alone, float32, no KV cache",
+        ("torch", "transformers", "onnxscript"),
+        rival_files.naive_onnx,
+        rival_work.no_cache,
     ),
 }
 """By the name that `alm_bench.rival_runs` knows."""
@@ -160,27 +74,12 @@ RIVALS = {
 
 def measure_rivals(
     names: list[str], folder: Path, threads: tuple[int, ...], rounds: int, report: Callable[[str], None]
-) -> tuple[Result, dict[str, str]]:
-    """The result of all rivals that can run here, and why the others cannot, by name."""
-    missing = {
-        name: f"not installed: {', '.join(lacking)}"
-        for name in names
-        if (lacking := [module for module in RIVALS[name].needs if find_spec(module) is None])
-    }
-    present = [name for name in names if name not in missing]
-    made = {}
-    for name in present:
-        report(f"preparing {name}")
-        try:
-            made[name] = RIVALS[name].prepare(folder)
-        except BenchError as error:
-            if name == OURS:
-                raise
-            missing[name] = str(error)
-    present = list(made)
+) -> Result:
+    """All rivals that can run here, and why the others cannot. BenchError when our own package cannot."""
+    made, absent = _prepared(names, folder, report)
     before, steady, others = conditions(), noise.fixed_work(), noise.Others()
     limits = tuple(roofline(count) for count in threads)
-    settings = [(name, Setting(made[name], count, "warm")) for count in threads for name in present]
+    settings = [(name, Setting(path, count, "warm")) for count in threads for name, path in made.items()]
     readings: dict[tuple[str, Setting], list[dict[str, Any]]] = {cell: [] for cell in settings}
     for number in range(rounds):
         for name, setting in settings:
@@ -189,26 +88,39 @@ def measure_rivals(
             command = [sys.executable, "-m", "alm_bench.rival_runs", *words]
             readings[name, setting].append(run_json(command, setting.threads, f"measuring {name}"))
     sides = []
-    for name in present:
+    for name, path in made.items():
         runs = tuple(joined(setting, readings[name, setting]) for key, setting in settings if key == name)
-        facts, work = examine(made[name]) if name == OURS else (None, None)
-        sides.append(Side(name, _about(name), runs, (), facts, work))
+        facts = examine(path)[0] if name == OURS else None
+        sides.append(Side(name, about(name), runs, (), facts, RIVALS[name].work(path)))
     judged = noise.judge(steady, noise.fixed_work(), others.cores())
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return Result(when, "local", environment(before, conditions()), judged, limits, tuple(sides)), missing
+    return Result(when, "local", environment(before, conditions()), judged, limits, tuple(sides), absent or None)
 
 
-def _about(name: str) -> str:
+def _prepared(names: list[str], folder: Path, report: Callable[[str], None]) -> tuple[dict[str, Path], dict[str, str]]:
+    """What each rival reads, and why some have nothing, by name."""
+    made, absent = {}, {}
+    for name in names:
+        rival = RIVALS[name]
+        if lacking := [module for module in rival.needs if find_spec(module) is None]:
+            absent[name] = f"{rival.about}: not installed: {', '.join(lacking)}; {INSTALL}"
+            continue
+        report(f"preparing {name}")
+        try:
+            made[name] = rival.prepare(folder)
+        except BenchError as error:
+            if name == OURS:
+                raise
+            absent[name] = f"{rival.about}: {error}; {INSTALL} has versions that work"
+    if not made:
+        raise BenchError(f"nothing to measure: {'; '.join(absent.values())}")
+    return made, absent
+
+
+def about(name: str) -> str:
     """The rival with the versions of what it needs."""
     rival = RIVALS[name]
     owners = importlib.metadata.packages_distributions()
     packages = sorted({owners[module][0] for module in rival.needs if module in owners})
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
     return rival.about + (f" ({versions})" if versions else "")
-
-
-def _python(*words: str) -> None:
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise BenchError(f"preparing with {' '.join(words[:2])} failed: {reason}")

@@ -23,7 +23,8 @@ class Table:
 
 def tables(result: Result) -> Iterator[Table]:
     """Speed, memory, what else was measured, and the machine; tables without rows are left out."""
-    for table in (_speed(result), _memory(result), _streaming(result), _files(result), _machine(result)):
+    measured = (_speed(result), _absent(result), _memory(result), _streaming(result), _files(result))
+    for table in (*measured, _machine(result)):
         if table.rows:
             yield table
 
@@ -47,9 +48,13 @@ def _speed(result: Result) -> Table:
                     f"{middle(run.peak_mb).median:.0f}" if run.peak_mb else "",
                 )
             )
-    shares = ("of bandwidth", "of GEMM rate", "peak MB")
+    shares = ("decode of limit", "prefill of limit", "peak MB")
     header = ("", "threads", "cache", *(stage.replace("_", " ") for stage in stages), unit, *shares)
     return _without_empty(Table("Speed: medians, ± half the range between quartiles", header, tuple(rows)))
+
+
+def _absent(result: Result) -> Table:
+    return Table("Not measured", ("", "why"), tuple((result.absent or {}).items()))
 
 
 def _memory(result: Result) -> Table:

@@ -1,7 +1,7 @@
 """What a package of each kind is asked to do, stage by stage, by the SDK's own timing.
 
 A workload is chosen by what the package can do. Sounds are noise drawn from a seed: the cost of a clip does not depend
-on what is in it.
+on what is in it, but a sound that was heard before is not encoded again, so each pass has a seed of its own.
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ class Pass:
     """Decoding steps within `decode`."""
 
 
-def ask(model: Mellow, clock: Callable[[], float], unit: Unit, tokens: int) -> Pass:
+def ask(model: Mellow, clock: Callable[[], float], unit: Unit, tokens: int, seed: int = 0) -> Pass:
     """Listen to two clips, ask a question and a second one, each answered with exactly `tokens` tokens."""
+    sounds = sound(model, 2 * seed), sound(model, 2 * seed + 1)
     started = clock()
-    clip = model.listen(sound(model, 0), sound(model, 1))
+    clip = model.listen(*sounds)
     heard = clock()
     clip = _talkative(clip)
     asked = _answered(clip.stream(QUESTION, max_tokens=tokens), clock)
@@ -71,10 +72,11 @@ def ask(model: Mellow, clock: Callable[[], float], unit: Unit, tokens: int) -> P
     return Pass(stages, positions, len(other.tokens) - 1)
 
 
-def caption(model: ClapCap, clock: Callable[[], float], unit: Unit, tokens: int) -> Pass:
+def caption(model: ClapCap, clock: Callable[[], float], unit: Unit, tokens: int, seed: int = 0) -> Pass:
     """Listen to a clip and describe it greedily, with exactly `tokens` tokens."""
+    recording = sound(model, seed)
     started = clock()
-    clip = model.listen(sound(model, 0))
+    clip = model.listen(recording)
     heard = clock()
     done = _answered(_talkative(clip).stream_caption(max_tokens=tokens), clock)
     timing = done.answer.timing
@@ -87,10 +89,11 @@ def caption(model: ClapCap, clock: Callable[[], float], unit: Unit, tokens: int)
     return Pass(stages, 0, len(done.answer.tokens) - 1)
 
 
-def embed(model: SoundSpace, clock: Callable[[], float], unit: Unit, tokens: int) -> Pass:
+def embed(model: SoundSpace, clock: Callable[[], float], unit: Unit, tokens: int, seed: int = 0) -> Pass:
     """One clip to its vector. The SDK has no timing of its own here, and there are no tokens."""
+    recording = sound(model, seed)
     started = clock()
-    model.embed_audio([sound(model, 0)])
+    model.embed_audio([recording])
     return Pass({"encode": clock() - started}, 0, 0)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +23,7 @@ def rivals(
     output: Output = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare a package of full-size Mellow with other ways to run the same weights. Needs the extra [train]."""
+    """Compare a package of full-size Mellow with other ways to run the same weights. Needs the extra [rivals]."""
     from alm_bench.rivals import RIVALS, measure_rivals
 
     names = only or list(RIVALS)
@@ -34,7 +33,5 @@ def rivals(
     with tempfile.TemporaryDirectory(prefix="alm-bench-") as passing, under_way() as report:
         kept = folder or Path(passing)
         kept.mkdir(parents=True, exist_ok=True)
-        result, missing = measure_rivals(names, kept, counts, rounds, report)
-    for name, reason in missing.items():
-        print(f"alm-bench: {name} left out: {reason}", file=sys.stderr)
+        result = measure_rivals(names, kept, counts, rounds, report)
     show(result, output, as_json)
