@@ -94,6 +94,25 @@ def captioner(recipe: Recipe, data: Data, output: Output, as_json: AsJson = Fals
 
 
 @app.command()
+def difference(recipe: Recipe, data: Data, output: Output, as_json: AsJson = False) -> None:
+    """Train a small ADIFF, ask it about pairs of held-out clips and write its weights to OUTPUT/weights.
+
+    A run that was stopped goes on where it stopped when it is started again with the same arguments.
+    """
+    _require_torch()
+    from alm_train.difference.pipeline import run_difference
+    from alm_train.difference.recipe import read_difference_recipe
+
+    results = run_difference(read_difference_recipe(recipe), data, output, Bars())
+    if as_json:
+        print(results.to_json(), end="")
+        return
+    card = (output / "weights" / "README.md").read_text(encoding="utf-8")
+    Console().print(Markdown(card[card.index("## Held-out recordings") : card.index("## Limits")]))
+    print(f"weights: {output / 'weights'}; log: {output / 'log.jsonl'}")
+
+
+@app.command()
 def adaptation(
     data: Data,
     weights: Annotated[str, typer.Option(help="CLAP weights, as `alm-export clap` takes them.")] = "reference",
