@@ -7,13 +7,14 @@ against which it is linked.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import struct
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ import numpy as np
 import torch
 
 from alm.engines.base import Array
+from alm.engines.trials import fault_of, run_apart, verdict
+from alm.engines.versions import LIBRARIES
 from alm.errors import EngineError
 
 IDENTIFIER, EXTENDED = b"ET12", b"eh00"
@@ -61,6 +64,14 @@ with _silent():
         torch.ops.load_library(_library)
 
 
+CHECK = runtime.Verification.InternalConsistency
+"""How much the runtime checks of a program before it takes it."""
+METHODS = ("audio_encoder", "token_embedding", "append")
+"""Methods that the SDK runs."""
+TRIAL = "import sys; from alm.engines.executorch_program import load_all; load_all(sys.stdin.buffer.read())"
+"""Loads a program from the standard input."""
+
+
 def set_threads(threads: int) -> None:
     """Compute with `threads` threads, in all programs of this process."""
     with _silent():
@@ -72,14 +83,14 @@ class LoadedProgram:
 
     def __init__(self, entry: str, data: bytes) -> None:
         _check_header(entry, data)
+        _check_apart(entry, data)
         self.entry = entry
         """Name in the package, for messages."""
         self._data = data  # which the runtime reads from, and does not keep
         self._lock = threading.Lock()
-        check = runtime.Verification.InternalConsistency
         try:
             with _silent():
-                self._program = runtime._load_program_from_buffer(data, program_verification=check)
+                self._program = runtime._load_program_from_buffer(data, program_verification=CHECK)
         except RuntimeError as error:
             raise EngineError(f"executorch cannot load {entry!r}: {error}; export the package again") from error
 
@@ -146,10 +157,7 @@ def _fits(tensor: Any, kind: int, sizes: tuple[int | None, ...]) -> bool:
 
 
 def _check_header(entry: str, data: bytes) -> None:
-    """EngineError unless `data` is a whole program: what the runtime finds missing later may end the process.
-
-    What lies inside a delegate only XNNPACK can check, and it does not check all; the package's hashes guard that.
-    """
+    """EngineError unless `data` is a whole program: what the runtime finds missing later may end the process."""
     if len(data) < HEADER.size or data[4:8] != IDENTIFIER or data[8:12] != EXTENDED:
         raise EngineError(
             f"{entry!r} is no ExecuTorch program with the identifier {IDENTIFIER.decode()}; export it again"
@@ -158,6 +166,30 @@ def _check_header(entry: str, data: bytes) -> None:
     end = max(size, segments + segment_bytes)
     if end > len(data) or (segments and segments < size):
         raise EngineError(f"{entry!r} is cut: its header speaks of {end} bytes, found {len(data)}; export it again")
+
+
+def _check_apart(entry: str, data: bytes) -> None:
+    """EngineError when a program ends the process that loads it, tried in another one the first time it is seen.
+
+    What lies inside a delegate only XNNPACK can read. The runtime tells about a weight that is not there through
+    Python, with the name it was asked for, and ends the process when that name is no text.
+    """
+    key = hashlib.sha256(f"{LIBRARIES['executorch'][0].installed} {TRIAL} ".encode() + hashlib.sha256(data).digest())
+
+    if ended := verdict(key.hexdigest(), lambda: fault_of(run_apart(TRIAL, data))):
+        raise EngineError(
+            f"{entry!r} ends the process that loads it ({ended}): it is damaged, or no exporter of this project "
+            "made it; export the package again"
+        )
+
+
+def load_all(data: bytes) -> None:
+    """Load a program and its methods to see whether that ends the process; errors are told elsewhere."""
+    with suppress(RuntimeError), _silent():
+        program = runtime._load_program_from_buffer(data, program_verification=CHECK)
+        for name in METHODS:
+            with suppress(RuntimeError):
+                program.load_method(name)
 
 
 class Input:

@@ -4,29 +4,21 @@ A library that was compiled for a newer processor ends the process by an illegal
 turn into an error. llama.cpp compiled for AVX-512 does so when it is imported on a Nehalem, and on a Haswell not before
 it is initialised (both emulated); what only its products use would end it later still, so the features that it says it
 was compiled for are compared with the processor's too. The verdict is kept for as long as library and processor stay
-the same, so that only the first load pays for the trial.
+the same.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
-import os
 import platform
-import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from alm.engines.trials import fault_of, run_apart, verdict
 from alm.engines.versions import LIBRARIES
 from alm.errors import EngineError
-from alm.package.atomic import atomic_write
-
-FAULTS = {signal.SIGILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGABRT}
-"""Signals that are the library's fault; any other says nothing about it."""
-PATIENCE = 120
-"""Seconds that a trial may take. On a slow machine importing torch for executorch takes many of them."""
 
 
 @dataclass(frozen=True)
@@ -84,17 +76,10 @@ def check_processor(engine: str) -> None:
         return
     folder = Path(spec.submodule_search_locations[0])
     available = features(_read(Path("/proc/cpuinfo")))
-    verdicts, key = _kept(), _key(folder, trial, available)
-    if key not in verdicts:
-        verdict = _try(trial, available)
-        if verdict is None:
-            return
-        verdicts[key] = verdict
-        _keep(verdicts)
-    if verdicts[key]:
+    if wrong := verdict(_key(folder, trial, available), lambda: _try(trial, available)):
         library = LIBRARIES[engine][0]
         raise EngineError(
-            f"the library of the engine {engine!r} in {folder} {verdicts[key]}: it was built for another processor. "
+            f"the library of the engine {engine!r} in {folder} {wrong}: it was built for another processor. "
             f"Install it on this machine again: "
             f"pip install --force-reinstall --no-cache-dir '{library.name}=={library.tested}'"
         )
@@ -102,25 +87,13 @@ def check_processor(engine: str) -> None:
 
 def _try(trial: Trial, available: frozenset[str]) -> str | None:
     """What is wrong with the library; empty when it loads, None when that could not be found out."""
-    import subprocess  # 10 ms that only the first load pays
-
-    # A frozen program's executable is the program itself, and no Python.
-    if not sys.executable or getattr(sys, "frozen", False):
+    done = run_apart(trial.program)
+    if fault := fault_of(done):
+        return f"ends with the signal {fault} when it is loaded"
+    if done is None or fault is None:
         return None
-    quiet = "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); "
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "ORT_DISABLE_TELEMETRY": "1"}
-    command = [sys.executable, "-P", "-c", quiet + trial.program]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=PATIENCE, env=environment
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    if -done.returncode in FAULTS:
-        return f"ends with the signal {signal.Signals(-done.returncode).name} when it is loaded"
-    if done.returncode:
-        return None
-    words = [word.split("=") for word in done.stdout.replace(" ", "").replace(":", "|").split("|") if "=" in word]
+    printed = done.stdout.decode(errors="replace").replace(" ", "").replace(":", "|")
+    words = [word.split("=") for word in printed.split("|") if "=" in word]
     wanted = {COMPILED_FOR[name] for name, value in words if name in COMPILED_FOR and value == "1"}
     if missing := sorted(wanted - available) if available else []:
         return f"uses {', '.join(missing)}, which this processor lacks"
@@ -133,30 +106,6 @@ def _key(folder: Path, trial: Trial, available: frozenset[str]) -> str:
         status = path.stat()
         parts += [str(path), str(status.st_size), str(status.st_mtime_ns)]
     return hashlib.sha256("\0".join(parts).encode(errors="replace")).hexdigest()
-
-
-def _place() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "alm-edge" / "engines.json"
-
-
-def _kept() -> dict[str, str]:
-    try:
-        kept = json.loads(_place().read_bytes())
-    except (OSError, ValueError, RuntimeError):  # the last where there is no home
-        return {}
-    valid = isinstance(kept, dict) and all(isinstance(value, str) for value in kept.values())
-    return kept if valid else {}
-
-
-def _keep(verdicts: dict[str, str]) -> None:
-    """Where nothing can be written, the next process tries again."""
-    try:
-        _place().parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(_place()) as file:
-            file.write(json.dumps(verdicts, indent=1).encode())
-    except (OSError, RuntimeError):
-        return
 
 
 def _read(path: Path) -> str:
