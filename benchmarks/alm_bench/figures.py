@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alm_bench.noise import spread
-from alm_bench.results import Result, Roofline, Run, Side
+from alm_bench.results import PackageFacts, Result, Roofline, Run, Score, Side
+
+KEPT = {"agreement": "next tokens", "ranking": "orders of two texts"}
+"""What exporters count as equal to float32, by the name of the share: the first that a package has is shown."""
+
+
+BOUNDS = ("memory", "matrix products")
+"""What limits a decoding step: reading the weights and the cache, or multiplying by the weights in float32."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +47,14 @@ def decode_share(result: Result, side: Side, run: Run) -> float | None:
     A step takes at least as long as reading the weights and the cache once, and as its products at the float32 rate.
     The former decides with a KV cache, the latter without one.
     """
-    limit, speed = _limit(result, run), rate(run)
-    if limit is None or side.work is None or speed is None or run.unit != "s":
-        return None
-    return speed * max(side.work.step_bytes / limit.read_gbs, (side.work.step_flop or 0) / limit.gemm_gflops) / 1e9
+    limits, speed = _step_limits(result, side, run), rate(run)
+    return None if limits is None or speed is None else speed * max(limits)
+
+
+def decode_bound(result: Result, side: Side, run: Run) -> str | None:
+    """Which of BOUNDS limits decoding; None where nothing is known of it."""
+    limits = _step_limits(result, side, run)
+    return None if limits is None else BOUNDS[limits.index(max(limits))]
 
 
 def prefill_share(result: Result, side: Side, run: Run) -> float | None:
@@ -56,6 +67,11 @@ def prefill_share(result: Result, side: Side, run: Run) -> float | None:
         if flop is not None and stage in run.stages:
             return flop / statistics.median(run.stages[stage]) / 1e9 / limit.gemm_gflops
     return None
+
+
+def kept(facts: PackageFacts) -> tuple[Score, str] | None:
+    """The share of a package's decisions that are float32's, and what was decided; None where nobody counted."""
+    return next(((facts.quality[name], words) for name, words in KEPT.items() if name in facts.quality), None)
 
 
 def quantity(value: float, unit: str = "s") -> str:
@@ -78,6 +94,14 @@ def reading(run: Run, stage: str) -> str:
 def percent(share: float | None) -> str:
     """A share as a table shows it."""
     return "" if share is None else f"{share:.0%}"
+
+
+def _step_limits(result: Result, side: Side, run: Run) -> tuple[float, float] | None:
+    """The least seconds of a decoding step, by each of BOUNDS."""
+    limit = _limit(result, run)
+    if limit is None or side.work is None or run.unit != "s":
+        return None
+    return side.work.step_bytes / limit.read_gbs / 1e9, (side.work.step_flop or 0) / limit.gemm_gflops / 1e9
 
 
 def _limit(result: Result, run: Run) -> Roofline | None:

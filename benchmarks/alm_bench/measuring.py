@@ -65,7 +65,7 @@ class Setting:
 def measure(paths: Sequence[Path], plan: Plan, report: Report, device: str = "local") -> Result:
     """Measure packages in turn. BenchError and PackageError say what cannot be measured and why."""
     examined = {path: examine(path) for path in paths}
-    before, quiet_before, others = conditions(), noise.fixed_work(), noise.Others()
+    before, quiet_before, others = conditions(), fixed_work(), noise.Others()
     limits = tuple(roofline(threads) for threads in plan.threads)
     settings = [Setting(path, threads, cache) for threads in plan.threads for cache in plan.caches for path in paths]
     readings: dict[Setting, list[dict[str, Any]]] = {setting: [] for setting in settings}
@@ -91,7 +91,7 @@ def measure(paths: Sequence[Path], plan: Plan, report: Report, device: str = "lo
             )
         )
     used = others.cores()
-    judged = noise.judge(quiet_before, noise.fixed_work(), used)
+    judged = noise.judge(quiet_before, fixed_work(), used)
     made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return Result(made, device, environment(before, conditions()), judged, limits, tuple(sides))
 
@@ -154,6 +154,12 @@ def _streaming(path: Path, threads: int, sounds: int) -> Streaming | None:
 
 def _energy(path: Path, threads: int) -> Energy:
     return measure_energy(lambda seconds: int(probe("passes", path, threads, seconds)["passes"]))
+
+
+def fixed_work() -> tuple[float, ...]:
+    """Seconds of `noise.fixed_work` on this machine now."""
+    arguments = [PYTHON, "-m", "alm_bench.noise"]
+    return tuple(run_json(arguments, 1, "measuring how steady this machine is")["seconds"])
 
 
 def roofline(threads: int) -> Roofline:

@@ -1,7 +1,11 @@
-"""How steady a machine is, and who else uses it."""
+"""How steady a machine is, and who else uses it.
+
+python -m alm_bench.noise     # prints the fixed work's times as one line of JSON
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import statistics
@@ -23,7 +27,10 @@ MOST_SPREAD, MOST_DRIFT, MOST_OTHERS = 0.10, 0.05, 0.10
 
 
 def fixed_work() -> tuple[float, ...]:
-    """Seconds of the same work, REPEATS times: an interpreter's loop and matrix products, the first left out."""
+    """Seconds of the same work, REPEATS times: an interpreter's loop and matrix products, the first left out.
+
+    In a process of its own with one BLAS thread: a second one that comes and goes changes the times by a quarter.
+    """
     matrix = np.random.default_rng(0).standard_normal((SIZE, SIZE)).astype(np.float32)
     seconds = []
     for _ in range(REPEATS + 1):
@@ -83,3 +90,7 @@ def _machine_seconds() -> float:
 def _own_seconds() -> float:
     uses = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(use.ru_utime + use.ru_stime for use in uses)
+
+
+if __name__ == "__main__":
+    print(json.dumps({"seconds": fixed_work()}))

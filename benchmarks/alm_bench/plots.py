@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from alm.errors import DependencyError
-from alm_bench.figures import rate
+from alm_bench.figures import BOUNDS, decode_bound, decode_share, kept
 from alm_bench.results import Memory, Result, Run, Side
 
 if TYPE_CHECKING:
@@ -69,57 +69,58 @@ def memory(results: dict[str, Result]) -> str:
 def quality(results: dict[str, Result]) -> str:
     """Decisions that stay those of float32, with their interval, over the size of the package."""
     points = [
-        (_short(name, side, results), side.package)
+        (_short(name, side, results), side.package.size, *found)
         for name, result in results.items()
         for side in result.sides
-        if side.package and "agreement" in side.package.quality
+        if side.package and (found := kept(side.package))
     ]
     if not points:
         return ""
     with _axes(3.2) as (axes, drawn):
-        for number, (label, facts) in enumerate(points):
-            score = facts.quality["agreement"]
+        for number, (label, size, score, words) in enumerate(points):
             error = [[100 * max(0.0, score.share - score.low)], [100 * max(0.0, score.high - score.share)]]
             colour = COLOURS[number % len(COLOURS)]
             axes.errorbar(
-                facts.size / 1e6,
+                size / 1e6,
                 100 * score.share,
                 error,
                 fmt="o",
                 color=colour,
                 capsize=3,
-                label=f"{label} (n={score.n})",
+                label=f"{label} ({score.n} {words})",
             )
         axes.set_xlabel("package, MB")
         axes.set_xlim(left=0)
-        axes.set_ylabel("decisions as float32, %")
+        axes.set_ylabel("as float32, %")
         _legend(axes)
     return drawn()
 
 
 def roofline(results: dict[str, Result]) -> str:
-    """Bytes moved by decoding per second, against what memory gives."""
-    rows = []
-    for name, result in results.items():
-        for side in result.sides:
-            for run in side.runs:
-                limit = next((found for found in result.roofline if found.threads == run.threads), None)
-                speed = rate(run)
-                if limit and speed and side.work and run.unit == "s" and run.cache == "warm":
-                    label = _label(name, side, run, results)
-                    rows.append((label, side.work.step_bytes * speed / 1e9, limit.read_gbs))
+    """How near decoding comes to what the machine gives: the memory's bandwidth, or the rate of matrix products."""
+    rows = [
+        (_label(name, side, run, results), share, bound)
+        for name, result in results.items()
+        for side in result.sides
+        for run in side.runs
+        if run.cache == "warm"
+        and (share := decode_share(result, side, run))
+        and (bound := decode_bound(result, side, run))
+    ]
     if not rows:
         return ""
     with _axes(0.6 + 0.42 * len(rows)) as (axes, drawn):
-        places = range(len(rows))
-        axes.barh(places, [top for *_, top in rows], height=0.62, color=INK, alpha=0.15, label="memory gives")
-        axes.barh(places, [used for _, used, _ in rows], height=0.38, color=COLOURS[0], label="decoding reads")
-        for place, (_, used, top) in zip(places, rows, strict=True):
-            axes.text(max(used, top), place, f"  {used / top:.0%}", va="center", color=INK, fontsize=9)
-        axes.set_yticks(places, [label for label, *_ in rows])
+        axes.barh(range(len(rows)), [100] * len(rows), height=0.62, color=INK, alpha=0.15, label="limit")
+        for bound, colour in zip(BOUNDS, COLOURS, strict=False):
+            own = [(place, 100 * share) for place, (_, share, by) in enumerate(rows) if by == bound]
+            if own:
+                axes.barh(*zip(*own, strict=True), height=0.38, color=colour, label=f"decoding, bound by {bound}")
+        for place, (_, share, _) in enumerate(rows):
+            axes.text(100 * max(share, 1), place, f"  {share:.0%}", va="center", color=INK, fontsize=9)
+        axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
         axes.invert_yaxis()
         axes.margins(x=0.12)
-        axes.set_xlabel("GB/s")
+        axes.set_xlabel("% of what the machine gives")
         _legend(axes)
     return drawn()
 
@@ -128,7 +129,7 @@ PLOTS: dict[str, Callable[[dict[str, Result]], str]] = {
     "Where the time of an answer goes": breakdown,
     "Memory over time": memory,
     "Size against quality": quality,
-    "Decoding against the memory's bandwidth": roofline,
+    "Decoding against the roofline": roofline,
 }
 """By title; each gives an SVG, or nothing where no result has what it shows."""
 

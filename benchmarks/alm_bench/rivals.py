@@ -16,7 +16,7 @@ from typing import Any
 
 from alm_bench import noise, rival_files, rival_work
 from alm_bench.environment import conditions, environment
-from alm_bench.measuring import TOKENS, Setting, joined, roofline, run_json
+from alm_bench.measuring import TOKENS, Setting, fixed_work, joined, roofline, run_json
 from alm_bench.package_facts import examine
 from alm_bench.results import BenchError, Result, Side, Work
 
@@ -77,7 +77,7 @@ def measure_rivals(
 ) -> Result:
     """All rivals that can run here, and why the others cannot. BenchError when our own package cannot."""
     made, absent = _prepared(names, folder, report)
-    before, steady, others = conditions(), noise.fixed_work(), noise.Others()
+    before, steady, others = conditions(), fixed_work(), noise.Others()
     limits = tuple(roofline(count) for count in threads)
     settings = [(name, Setting(path, count, "warm")) for count in threads for name, path in made.items()]
     readings: dict[tuple[str, Setting], list[dict[str, Any]]] = {cell: [] for cell in settings}
@@ -92,7 +92,7 @@ def measure_rivals(
         runs = tuple(joined(setting, readings[name, setting]) for key, setting in settings if key == name)
         facts = examine(path)[0] if name == OURS else None
         sides.append(Side(name, about(name), runs, (), facts, RIVALS[name].work(path)))
-    judged = noise.judge(steady, noise.fixed_work(), others.cores())
+    judged = noise.judge(steady, fixed_work(), others.cores())
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return Result(when, "local", environment(before, conditions()), judged, limits, tuple(sides), absent or None)
 

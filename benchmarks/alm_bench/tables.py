@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from alm_bench.figures import decode_share, middle, percent, prefill_share, quantity, rate, reading
-from alm_bench.results import STAGES, Result, Side
+from alm_bench.figures import decode_share, kept, middle, percent, prefill_share, quantity, rate, reading
+from alm_bench.results import STAGES, PackageFacts, Result, Side
 
 
 @dataclass(frozen=True)
@@ -92,23 +92,28 @@ def _streaming(result: Result) -> Table:
 
 
 def _files(result: Result) -> Table:
-    rows = []
-    for side in result.sides:
-        if facts := side.package:
-            agreement = facts.quality.get("agreement")
-            rows.append(
-                (
-                    side.name,
-                    f"{facts.size / 1e6:.1f} MB",
-                    f"{facts.installed / 1e6:.0f} MB",
-                    ", ".join(f"{name} {scheme}" for name, scheme in facts.schemes.items()),
-                    "not measured" if agreement is None else
-                    f"{agreement.share:.1%} [{agreement.low:.1%}, {agreement.high:.1%}] of {agreement.n}",
-                    _energy(side),
-                )
-            )  # fmt: skip
-    header = ("", "package", "SDK installed", "schemes", "decisions as float32", "energy of a pass")
+    rows = [
+        (
+            side.name,
+            f"{facts.size / 1e6:.1f} MB",
+            f"{facts.installed / 1e6:.0f} MB",
+            ", ".join(f"{name} {scheme}" for name, scheme in facts.schemes.items()),
+            _kept(facts),
+            _energy(side),
+        )
+        for side in result.sides
+        if (facts := side.package)
+    ]
+    header = ("", "package", "SDK installed", "schemes", "as float32", "energy of a pass")
     return Table("Size, quality and energy", header, tuple(rows))
+
+
+def _kept(facts: PackageFacts) -> str:
+    found = kept(facts)
+    if found is None:
+        return "not measured"
+    score, words = found
+    return f"{score.share:.1%} [{score.low:.1%}, {score.high:.1%}] of {score.n} {words}"
 
 
 def _energy(side: Side) -> str:
