@@ -114,7 +114,7 @@ def roofline(results: dict[str, Result]) -> str:
         for bound, colour in zip(BOUNDS, COLOURS, strict=False):
             own = [(place, 100 * share) for place, (_, share, by) in enumerate(rows) if by == bound]
             if own:
-                axes.barh(*zip(*own, strict=True), height=0.38, color=colour, label=f"decoding, bound by {bound}")
+                axes.barh(*zip(*own, strict=True), height=0.38, color=colour, label=f"bound by {bound}")
         for place, (_, share, _) in enumerate(rows):
             axes.text(100 * max(share, 1), place, f"  {share:.0%}", va="center", color=INK, fontsize=9)
         axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
