@@ -119,5 +119,5 @@ def test_a_captioner_by_path_takes_the_shape_of_the_official_file(
 
 
 def test_a_family_without_small_weights_says_what_there_is() -> None:
-    with pytest.raises(CheckpointError, match=r"no small adiff weights .* adiff_base, adiff_base_wavcaps, random"):
-        load_weights("reference", "adiff")
+    with pytest.raises(CheckpointError, match=r"no small clap-2022 weights .* 2022, random"):
+        load_weights("reference", "clap-2022")
