@@ -4,7 +4,7 @@
 //
 // AUDIO holds one or two clips as float32, IDS the padded prompt as int64. Prints COUNT token ids.
 // The wheel has the two operators of attention only together with torch, so they are written out here; a build from
-// ExecuTorch's sources links its own.
+// ExecuTorch's sources links its own. Quantized programs need no more operators: XNNPACK has all their products.
 
 #include <algorithm>
 #include <cmath>

@@ -91,7 +91,10 @@ def test_rows_that_hold_no_group_are_an_error(tmp_path: Path) -> None:
         write_program(tiny_model(), FLOAT | {"decoder": "8da4w"}, POSITIONS, tmp_path / "model.pte")
 
 
-def test_few_bits_pass_the_gate_and_the_self_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("precision", "decoder"), [("int4", "8da4w"), ("int8", "8da8w")])
+def test_few_bits_pass_the_gate_and_the_self_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, decoder: str
+) -> None:
     pytest.importorskip("executorch", reason="executorch is an extra; make test-engines installs it")
     monkeypatch.setattr(mellow, "bundled_probes", lambda rate, samples: bundled_probes(rate, samples)[:6])
     config = replace(
@@ -100,9 +103,9 @@ def test_few_bits_pass_the_gate_and_the_self_test(tmp_path: Path, monkeypatch: p
         decoder=replace(DECODER, width=64, hidden=96, layers=1, heads=4, kv_heads=2),
     )
     weights = write_tiny(tmp_path / "weights", tiny_model(config))
-    made = pipeline.export(request(weights, tmp_path / "int4.alm", "int4", engine="executorch"))
+    made = pipeline.export(request(weights, tmp_path / "few.alm", precision, engine="executorch"))
     schemes = {name: component.scheme for name, component in made.manifest.components.items()}
-    assert schemes == {"audio_encoder": "8da8w", "token_embedding": "8da8w", "decoder": "8da4w"}
+    assert schemes == {"audio_encoder": "8da8w", "token_embedding": "8da8w", "decoder": decoder}
     # It is measured, not assumed: few bits change something, and not everything.
     logits = {stage.stage: stage.difference for stage in made.made["executorch"].parity.stages}["logits"]
     assert 1e-4 < logits < 10
