@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import json
@@ -141,6 +142,22 @@ def test_hash_and_size_of_the_first_redirect_count(hub: Hub) -> None:
     assert pinned()["sha256"] == SHA256
 
 
+def test_a_file_whose_hash_is_known_may_be_put_there(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = dataclasses.replace(REMOTE, sha256=SHA256)
+    hub.cuts = [0, 0, 0]
+    with pytest.raises(CheckpointError, match=f"or get it elsewhere and put it at {beside('')}$"):
+        fetch(known)
+    with pytest.raises(CheckpointError, match=r"elsewhere and put it there$"):
+        fetch(known, offline=True)
+    beside("").write_bytes(DATA)
+    hub.seen.clear()
+    assert fetch(known, offline=True).read_bytes() == DATA
+    assert hub.seen == []
+    beside("").write_bytes(DATA[:-1])
+    with pytest.raises(CheckpointError, match="is damaged"):
+        fetch(known, offline=True)
+
+
 def test_redirect_may_not_lead_elsewhere(hub: Hub) -> None:
     hub.redirect = True
     hub.address = "ftp://127.0.0.1"
@@ -156,7 +173,9 @@ def test_cut_connections_are_resumed_at_once(hub: Hub) -> None:
 
 def test_a_later_call_goes_on(hub: Hub) -> None:
     hub.cuts = [1_000_000, 0, 0, 0]
-    with pytest.raises(CheckpointError, match="1000000 bytes are kept, run the same command again"):
+    with pytest.raises(
+        CheckpointError, match=r"1000000 bytes are kept, run the same command again to go on from there$"
+    ):
         fetch(REMOTE)
     assert beside(".partial").read_bytes() == DATA[:1_000_000]
     assert not beside("").exists()

@@ -194,9 +194,10 @@ def _download(remote: RemoteFile, target: Path, known: _Facts, progress: Progres
         except Interrupted as error:
             failures = 0 if _length(partial) > present else failures + 1
             if failures == ATTEMPTS:
+                other = "" if remote.sha256 is None else f", or get it elsewhere and put it at {target}"
                 raise CheckpointError(
                     f"{remote.url} could not be downloaded: {error}; {_length(partial)} bytes are kept, "
-                    "run the same command again to go on from there"
+                    f"run the same command again to go on from there{other}"
                 ) from error
             time.sleep(PAUSE * 2**failures)
             continue

@@ -140,13 +140,14 @@ def _from_folder(families: Sequence[Family], folder: Path, source: str) -> Weigh
 
 def _official(family: Family, checkpoint: Checkpoint, path: Path, source: str, offline: bool) -> Weights:
     config = family.config()
+    tokenizer = _official_tokenizer(family, config, offline)
     model = family.module(config)
     load_state(model, checkpoint.state, str(path))
     named = source in family.official
     return Weights(
         family=family.name,
         model=model.eval(),
-        tokenizer=_official_tokenizer(family, config, offline),
+        tokenizer=tokenizer,
         source=source,
         name=_official_name(family, source) if named else path.stem,
         sha256=checkpoint.sha256,
