@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from alm.commands.ending import run
 from alm.errors import DependencyError
@@ -221,7 +221,7 @@ def _print_summary(console: Console, exported: Exported) -> None:
 
 
 def _print_delegation(console: Console, report: Mapping[str, Mapping[str, Any]]) -> None:
-    columns = ("method", "delegates", "operators in them", "outside")
+    columns = ("method", "delegates", "operators in them", Column("outside", overflow="fold"))
     table = Table(*columns, title="Run by XNNPACK", title_justify="left")
     for method, found in report.items():
         outside = ", ".join(f"{count} {operator}" for operator, count in found["outside"].items())
