@@ -9,6 +9,7 @@
 #   make test-full-size   CLAP, PAM, ClapCap and ADIFF in their official shapes: parity, sizes, times
 #   make test-mic     the microphone through PortAudio, against a paced fake device (Debian 12, root)
 #   make test-ssh     a measurement through a real sshd on loopback (Debian, root)
+#   make test-ray     questions about clips on a Ray cluster of two nodes on this machine
 #   make bench        full-size Mellow against other ways to run it, into the README; wants an idle machine
 #   make bench-smoke  every measuring command once, on the small weights: two minutes
 #   make bench-arm64  instructions of the demo's package on an emulated Arm processor, held against the committed count
@@ -26,7 +27,7 @@ PIP := $(BIN)/python -m pip
 PACKAGE := mellow-arm64-int4.alm
 ROOSTER := quantize/alm_quantize/clips/rooster.ogg
 
-.PHONY: demo test test-engines test-arm64 test-arm64-engines arm64-python test-full-size test-mic test-ssh bench bench-smoke bench-arm64 lint clean
+.PHONY: demo test test-engines test-arm64 test-arm64-engines arm64-python test-full-size test-mic test-ssh test-ray bench bench-smoke bench-arm64 lint clean
 
 demo: .venv/.export
 	$(BIN)/alm-export mellow --target arm64 --int4
@@ -73,6 +74,9 @@ test-ssh: .venv/.dev
 	test -x /usr/sbin/sshd || apt-get install -y -qq --no-install-recommends openssh-server openssh-client >/dev/null
 	timeout 600 $(BIN)/pytest tests/ssh/check.py
 
+test-ray: .venv/.dev .venv/.ray
+	timeout 600 $(BIN)/pytest tests/benchmarks/test_quality_ray.py
+
 # What rivals read is kept in .bench, so that a second run measures at once; ExecuTorch's export takes ten minutes.
 bench: .venv/.dev .venv/.rivals
 	$(BIN)/alm-bench rivals --threads 2 --folder .bench -o benchmarks/results/rivals.json
@@ -110,6 +114,6 @@ clean:
 	|| $(PIP) install -c constraints.txt --extra-index-url $(TORCH_INDEX) torch
 	@touch $@
 
-.venv/.export .venv/.dev .venv/.gguf .venv/.executorch .venv/.rivals: .venv/.%: .venv/.torch pyproject.toml
+.venv/.export .venv/.dev .venv/.gguf .venv/.executorch .venv/.rivals .venv/.ray: .venv/.%: .venv/.torch pyproject.toml
 	CMAKE_ARGS="-DLLAVA_BUILD=OFF" $(PIP) install --quiet -c constraints.txt -e ".[$*]"
 	@touch $@

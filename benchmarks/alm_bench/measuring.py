@@ -24,6 +24,8 @@ Cache = Literal["warm", "cold"]
 Report = Callable[[str], None]
 """Told what is being measured."""
 
+ROUNDS = 9
+"""Readings of each setting: loading, which a process does once, differs by 10 % between processes."""
 TOKENS = 24
 """Length of the answers that are measured."""
 PYTHON = os.environ.get("ALM_BENCH_PYTHON", sys.executable)
@@ -40,8 +42,8 @@ class Plan:
     """Compute threads, swept."""
     caches: tuple[Cache, ...] = ("warm", "cold")
     """States of the page cache."""
-    rounds: int = 5
-    """Readings of each setting."""
+    rounds: int = ROUNDS
+    """Readings of each setting, after a first one that does not count: it wakes the machine up."""
     sounds: int = 2
     """Sounds played in real time; 0 leaves streaming out."""
     energy: bool = True
@@ -69,10 +71,12 @@ def measure(paths: Sequence[Path], plan: Plan, report: Report, device: str = "lo
     limits = tuple(roofline(threads) for threads in plan.threads)
     settings = [Setting(path, threads, cache) for threads in plan.threads for cache in plan.caches for path in paths]
     readings: dict[Setting, list[dict[str, Any]]] = {setting: [] for setting in settings}
-    for number in range(plan.rounds):
+    for number in range(plan.rounds + 1):
         for setting in settings:
-            report(f"round {number + 1} of {plan.rounds}: {setting.path.name}, {_words(setting)}")
-            readings[setting].append(_read(setting, plan.tokens))
+            report(f"round {number} of {plan.rounds}: {setting.path.name}, {_words(setting)}")
+            reading = _read(setting, plan.tokens)
+            if number:
+                readings[setting].append(reading)
     sides = []
     names = names_of(paths)
     for path in paths:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-pytest.importorskip("ray")
+pytest.importorskip("ray", reason="needs Ray: pip install 'alm-edge[ray]', or make test-ray")
 from alm_bench.quality import ray_cluster
 from alm_bench.quality.asking import Done, Question, Work
 from alm_bench.quality.items import TaskError

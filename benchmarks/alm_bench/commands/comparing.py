@@ -24,7 +24,7 @@ def compare(
     ] = None,
     device: DeviceOption = "local",
     threads: Threads = "1",
-    rounds: Rounds = 5,
+    rounds: Rounds = 9,
     output: Output = None,
     as_json: AsJson = False,
 ) -> None:

@@ -28,7 +28,7 @@ def run(
     device: DeviceOption = "local",
     threads: Threads = "1",
     cache: CacheOption = "both",
-    rounds: Rounds = 5,
+    rounds: Rounds = 9,
     sounds: Sounds = 2,
     output: Output = None,
     as_json: AsJson = False,
