@@ -108,6 +108,9 @@ def test_a_question_about_each_of_a_folder(run: Run, package: Path, recordings: 
     lines = run("ask", package, folder, "what?", "--max-tokens", 5, "--json").out.splitlines()
     assert [json.loads(line)["text"] for line in lines] == expected
     assert "it is for a folder" in run("ask", package, folder / "0.wav", "what?", "-o", output).err
+    refused = run("ask", package, folder, "long " * 100)
+    assert refused.status == 1
+    assert "recordings" not in refused.err
 
 
 def test_pairs_of_two_folders_and_all_against_one(

@@ -130,6 +130,8 @@ def _answer(
                 with model.listen(source, *seconds, window=window) as clip:
                     return clip.ask(question, truncate=truncate, **options)
 
+            # What is wrong with a question is wrong for every recording: said once, before one is heard.
+            model.reader.prompt(question, truncate=truncate)
             run = {"ask": model.package.fingerprint, "question": question, "window": window, "truncate": truncate}
             run |= {"options": options, "others": [str(other.resolve()) for other in others]}
             answers_over_folder(folder, answered, run=run, output=output, json=json)
