@@ -217,3 +217,18 @@ def test_what_needs_no_sound() -> None:
         ("entailment", "ACE words of the hypothesis", "macro F1"): 100,
         ("mcq", "MMAU, always 'b'", "accuracy"): 75,
     }
+
+
+def test_questions_in_words_are_for_models_that_answer() -> None:
+    item = Item(
+        "q",
+        "entailment",
+        "g",
+        ("a.wav",),
+        "a) it is definitely true b) ...",
+        ("a) it is definitely true",),
+        rule="letter",
+    )
+    (asked,) = entailment.questions(item, ("ask", "choose"))
+    assert asked.kind == "ask"
+    assert entailment.questions(item, ("embed", "similarity")) == []

@@ -47,7 +47,8 @@ Predict = Callable[[NDArray[np.int64], NDArray[np.int64]], Sequence[str]]
 def questions(item: Item, capabilities: Collection[str]) -> list[Question]:
     """What a package is asked about one example."""
     if item.rule:
-        return [Question(item.id, "ask", item.text)]
+        # Their options are answered in words, which a model that embeds has none of.
+        return [Question(item.id, "ask", item.text)] if "ask" in capabilities else []
     if "choose" in capabilities:
         if item.split == "fit":
             return []
