@@ -145,6 +145,16 @@ def test_a_limit_takes_whole_clips_of_each_group(tmp_path: Path) -> None:
         assert len(clips) == 8
 
 
+def test_a_limit_leaves_clips_to_be_scored_and_to_be_fitted_on(tmp_path: Path) -> None:
+    for part in ("development", "evaluation"):
+        rows = [{**ENTAILMENT, "Audio file": f"{part}{n}"} for n in range(4)]
+        write_csv(tmp_path / f"clotho_entailment_{part}.csv", rows)
+        for n in range(4):
+            (tmp_path / f"{part}{n}.wav").touch()
+    plan = make_plan(read_folder(tmp_path), find_tasks("entailment"), AudioFolder(tmp_path), 1)
+    assert sorted(item.split for item in plan.items) == ["fit"] * 3 + ["test"] * 3
+
+
 def test_what_a_folder_lacks_is_told(tmp_path: Path) -> None:
     write_json(tmp_path / "reason.json", [REASON])
     with pytest.raises(TaskError, match=r"no examples of caption; they have mcq"):

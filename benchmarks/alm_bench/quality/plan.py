@@ -48,7 +48,7 @@ class Plan:
 def make_plan(folder: TaskFolder, tasks: Mapping[str, Task], audio: AudioFolder, limit: int | None) -> Plan:
     """Find the recordings of the wanted tasks.
 
-    `limit` takes that many clips per group, spread over the files by a hash of the clip's name. Raises TaskError when
+    `limit` takes that many clips per group, and as many to fit on, spread over the files by a hash of the clip's name. Raises TaskError when
     a task has no examples, or most recordings are missing.
     """
     wanted = [item for item in folder.items if item.task in tasks]
@@ -74,11 +74,11 @@ def make_plan(folder: TaskFolder, tasks: Mapping[str, Task], audio: AudioFolder,
 
 
 def _first(items: list[Item], limit: int) -> list[Item]:
-    clips: dict[tuple[str, str], set[tuple[str, ...]]] = {}
+    clips: dict[tuple[str, str, str], set[tuple[str, ...]]] = {}
     for item in items:
-        clips.setdefault((item.task, item.group), set()).add(item.audio)
+        clips.setdefault((item.task, item.group, item.split), set()).add(item.audio)
     kept = {key: set(sorted(found, key=_shuffled)[:limit]) for key, found in clips.items()}
-    return [item for item in items if item.audio in kept[item.task, item.group]]
+    return [item for item in items if item.audio in kept[item.task, item.group, item.split]]
 
 
 def _shuffled(audio: tuple[str, ...]) -> str:
