@@ -30,7 +30,14 @@ def examine(path: Path, machine: str = platform.machine()) -> tuple[PackageFacts
                 f"{path} was exported for {manifest.target} ({expected}), this machine is {machine}: its figures would "
                 "be those of neither. Export it for this machine, or name another with --device"
             )
-        return _facts(path, manifest), _work(package) if manifest.decoder and manifest.prompt else None
+        return _facts(path, manifest), _work(package) if manifest.decoder else None
+
+
+def prefix_positions(manifest: Manifest) -> int:
+    """Positions before the first generated token; 0 for a package that generates none."""
+    if manifest.mapper is not None:
+        return manifest.mapper.tokens
+    return manifest.prompt.prefix_tokens if manifest.prompt else 0
 
 
 def installed_bytes() -> int:
@@ -77,9 +84,9 @@ def _scores(measured: Any) -> dict[str, Score]:
 def _work(package: Package) -> Work:
     manifest = package.manifest
     shape, prompt, decoder = manifest.decoder, manifest.prompt, manifest.components["decoder"]
-    assert shape is not None and prompt is not None
+    assert shape is not None
     # One step reads every weight and, in float32, the keys and values of all positions before it.
-    cache = 2 * 4 * shape.layers * shape.kv_heads * shape.head_dim * prompt.prefix_tokens
+    cache = 2 * 4 * shape.layers * shape.kv_heads * shape.head_dim * prefix_positions(manifest)
     weights = decoder.weights or (decoder.graph,)
     step_bytes = sum(manifest.entries[name].size for name in weights) + cache
     if not decoder.weights:
@@ -91,6 +98,9 @@ def _work(package: Package) -> Work:
     count = sum(_products(package.tensors(name), scheme[name]) for name in body)
     products = 2.0 * count
     step = products + 2.0 * shape.vocabulary * shape.width
+    if prompt is None or manifest.mapper is not None:
+        # A mapper makes the prefix, and its products are none of the decoder's.
+        return Work(step_bytes, None, step)
     return Work(step_bytes, products * prompt.prompt_tokens, step, products * prompt.prefix_tokens)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from alm.session import Clip
 from alm_bench.clocks import Unit
+from alm_bench.package_facts import prefix_positions
 from alm_bench.results import BenchError
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ def ask(model: Mellow, clock: Callable[[], float], unit: Unit, tokens: int, seed
             "answer": asked.last - started,
         }
     # The first token comes out of the prefill.
-    positions = model.info.prompt.prefix_tokens if model.info.prompt else 0
-    return Pass(stages, positions, len(other.tokens) - 1)
+    return Pass(stages, prefix_positions(model.info), len(other.tokens) - 1)
 
 
 def caption(model: ClapCap, clock: Callable[[], float], unit: Unit, tokens: int, seed: int = 0) -> Pass:
@@ -86,7 +86,7 @@ def caption(model: ClapCap, clock: Callable[[], float], unit: Unit, tokens: int,
     else:
         stages = {"encode": heard - started, "first_token": done.first - heard, "decode": done.last - done.first}
         stages["answer"] = done.last - started
-    return Pass(stages, 0, len(done.answer.tokens) - 1)
+    return Pass(stages, prefix_positions(model.info), len(done.answer.tokens) - 1)
 
 
 def embed(model: SoundSpace, clock: Callable[[], float], unit: Unit, tokens: int, seed: int = 0) -> Pass:

@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 import alm
 from alm.answers import Timing
+from alm.listening.sources import RecordingSource
 from alm.session import Clip
+from alm_bench import watch
 from alm_bench.commands import app
 from alm_bench.package_facts import examine
 from alm_bench.page_cache import drop, resident_share
@@ -149,7 +151,20 @@ def test_every_family_is_measured(
     tiny_captioner_export: Callable[..., Exported],
 ) -> None:
     make = tiny_space if family in ("clap", "pam") else tiny_captioner_export
-    with alm.load(make(family).path, threads=1) as model:
+    path = make(family).path
+    with alm.load(path, threads=1) as model:
         done = workload(model)(model, time.perf_counter, "s", 4)
     assert done.stages.keys() == stages and all(seconds > 0 for seconds in done.stages.values())
     assert done.steps == (3 if "decode" in stages else 0)
+    _, work = examine(path, "x86_64")
+    assert (done.positions > 0) == ("decode" in stages) == (work is not None)
+
+
+def test_a_captioner_is_watched_without_a_question(
+    tiny_captioner_export: Callable[..., Exported], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As fast as it goes, instead of in real time.
+    monkeypatch.setattr(watch, "RecordingSource", lambda scene, paced: RecordingSource(scene))
+    with alm.load(tiny_captioner_export("clapcap").path, threads=1) as model:
+        heard = watch.streaming(model, 1, 1)  # type: ignore[arg-type]
+    assert len(heard.event) == 1 and heard.share > 0
