@@ -48,8 +48,8 @@ class Plan:
 def make_plan(folder: TaskFolder, tasks: Mapping[str, Task], audio: AudioFolder, limit: int | None) -> Plan:
     """Find the recordings of the wanted tasks.
 
-    `limit` takes that many clips per group, and as many to fit on, spread over the files by a hash of the clip's name. Raises TaskError when
-    a task has no examples, or most recordings are missing.
+    `limit` takes that many clips per group, and as many to fit on, spread over the files by a hash of the clip's name.
+    Raises TaskError when a task has no examples, or most recordings are missing.
     """
     wanted = [item for item in folder.items if item.task in tasks]
     for task in tasks:
