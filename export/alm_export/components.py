@@ -17,6 +17,7 @@ from alm_export.decoder import build_decoder, build_token_embedding
 from alm_export.executorch_program import DELEGATION, PROGRAM, delegation_json, write_program
 from alm_export.graph import GraphBuilder
 from alm_export.llama_gguf import BLOCK, quantize_gguf, write_gguf
+from alm_quantize.cache_scales import CacheScales
 from alm_quantize.gate import Assignment
 from alm_train.checkpoints.weights import Weights
 
@@ -39,8 +40,11 @@ class Components:
     """Capacity of the KV buffer: prefix and longest answer. None without a decoder."""
 
 
-def build_components(weights: Weights, schemes: Assignment, engine: str, folder: Path) -> Components:
-    """Build what a package needs for `engine` and write what is large below `folder`.
+def build_components(
+    weights: Weights, schemes: Assignment, engine: str, folder: Path, scales: CacheScales | None = None
+) -> Components:
+    """Build what a package needs for `engine` and write what is large below `folder`. With `scales`, onnxruntime keeps
+    keys and values in 8 bits; the other engines decide on theirs.
 
     ExportError when the prefix leaves no room for an answer.
     """
@@ -51,7 +55,7 @@ def build_components(weights: Weights, schemes: Assignment, engine: str, folder:
             f"the decoder has {positions} positions and the prefix takes {config.prefix_tokens}: no room for an "
             "answer; use weights with a larger max_positions"
         )
-    return Components(*BUILDERS[engine](weights, schemes, positions, folder), positions)
+    return Components(*BUILDERS[engine](weights, schemes, positions, folder, scales), positions)
 
 
 def merged_entries(parts: Sequence[Components]) -> dict[str, bytes | Path]:
@@ -74,12 +78,14 @@ def _equal(one: bytes | Path, two: bytes | Path) -> bool:
     return one == two
 
 
-def _for_onnxruntime(weights: Weights, schemes: Assignment, positions: int, folder: Path) -> Built:
+def _for_onnxruntime(
+    weights: Weights, schemes: Assignment, positions: int, folder: Path, scales: CacheScales | None
+) -> Built:
     language = weights.model.caption_decoder.lm
     graphs = {
         "audio_encoder": build_audio_encoder(weights.model, schemes["audio_encoder"]),
         "token_embedding": build_token_embedding(language, schemes["head"]),
-        "decoder": build_decoder(language, positions, schemes["decoder"], schemes["head"]),
+        "decoder": build_decoder(language, positions, schemes["decoder"], schemes["head"], scales),
     }
     # The token embedding's matrix is the head's too: one entry serves both.
     shared = {name: graphs["decoder"].tensors.pop(name) for name in graphs["token_embedding"].tensors}
@@ -88,7 +94,9 @@ def _for_onnxruntime(weights: Weights, schemes: Assignment, positions: int, fold
     return write_graphs(graphs, tensors, named, folder)
 
 
-def _for_llama_cpp(weights: Weights, schemes: Assignment, positions: int, folder: Path) -> Built:
+def _for_llama_cpp(
+    weights: Weights, schemes: Assignment, positions: int, folder: Path, scales: CacheScales | None
+) -> Built:
     encoder = build_audio_encoder(weights.model, schemes["audio_encoder"])
     graphs, tensors = {"audio_encoder": encoder}, {"audio_encoder": encoder.tensors}
     components, entries = write_graphs(graphs, tensors, schemes, folder)
@@ -98,7 +106,9 @@ def _for_llama_cpp(weights: Weights, schemes: Assignment, positions: int, folder
     return components, entries
 
 
-def _for_executorch(weights: Weights, schemes: Assignment, positions: int, folder: Path) -> Built:
+def _for_executorch(
+    weights: Weights, schemes: Assignment, positions: int, folder: Path, scales: CacheScales | None
+) -> Built:
     path = folder / PROGRAM
     report = write_program(weights.model, schemes, positions, path)
     parts = {"audio_encoder": "audio_encoder", "token_embedding": "head", "decoder": "decoder"}
@@ -106,12 +116,12 @@ def _for_executorch(weights: Weights, schemes: Assignment, positions: int, folde
     return components, {PROGRAM: path, DELEGATION: delegation_json(report)}
 
 
-BUILDERS: dict[str, Callable[[Weights, Assignment, int, Path], Built]] = {
+BUILDERS: dict[str, Callable[[Weights, Assignment, int, Path, CacheScales | None], Built]] = {
     "onnxruntime": _for_onnxruntime,
     "llama.cpp": _for_llama_cpp,
     "executorch": _for_executorch,
 }
-"""By engine: weights, schemes, positions of the KV cache and a folder to components and entries."""
+"""By engine: weights, schemes, positions and scales of the KV cache, and a folder, to components and entries."""
 
 
 def write_graphs(

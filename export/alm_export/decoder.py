@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from alm_export import int8_cache
 from alm_export.graph import MICROSOFT, GraphBuilder
+from alm_quantize.cache_scales import CacheScales
 from alm_quantize.schemes import SCHEMES, quantize_blocks
-from alm_train.models.smollm2 import Layer, SmolLM2, rotary_table
+from alm_train.models.smollm2 import Layer, SmolLM2, SmolLM2Config, rotary_table
 
 
-def build_decoder(model: SmolLM2, positions: int, scheme: str, head_scheme: str) -> GraphBuilder:
+def build_decoder(
+    model: SmolLM2, positions: int, scheme: str, head_scheme: str, scales: CacheScales | None = None
+) -> GraphBuilder:
     """Inputs `embeddings` (1, T, width), `rows` (K,) of them whose logits are wanted, `past_key_i`/`past_value_i`
     (1, kv_heads, positions, head_dim) and the two lengths that GroupQueryAttention wants; outputs `logits`
-    (K, vocabulary) and the present buffers."""
+    (K, vocabulary) and the present buffers. Keys and values are int8 by `scales`, float32 without."""
     config = model.config
     graph = GraphBuilder("decoder")
     hidden = graph.input("embeddings", np.float32, (1, "length", config.width))
@@ -26,15 +30,23 @@ def build_decoder(model: SmolLM2, positions: int, scheme: str, head_scheme: str)
     graph.input("total_length", np.int32, ())
     rotary = rotary_table(config, positions).numpy()
     tables = [graph.constant(table, name) for table, name in zip(rotary, ("rotary_cos", "rotary_sin"), strict=True)]
-    shape = (1, config.kv_heads, positions, config.head_dim)
+    shape, kept = (1, config.kv_heads, positions, config.head_dim), np.float32 if scales is None else np.int8
+    run = None if scales is None else int8_cache.describe_run(graph, hidden, config.kv_heads)
     normed = _rms_norm(graph, hidden, model.model.layers[0].input_layernorm, "layer0.norm1")
     for index, layer in enumerate(model.model.layers):
         last = index == config.layers - 1
         following = model.model.norm if last else model.model.layers[index + 1].input_layernorm
-        past = [graph.input(f"past_{part}_{index}", np.float32, shape) for part in ("key", "value")]
-        mixed, *present = _attention(graph, normed, past, tables, layer, f"layer{index}", config, scheme)
+        past = [graph.input(f"past_{part}_{index}", kept, shape) for part in ("key", "value")]
+        qkv = _projected(graph, normed, layer, f"layer{index}", scheme)
+        if scales is None or run is None:
+            mixed, *present = _attention(graph, qkv, past, tables, config)
+        else:
+            steps = scales.keys[index], scales.values[index]
+            mixed, *present = int8_cache.attend(
+                graph, run, qkv, past, steps, tables, f"layer{index}", heads=config.heads, positions=positions
+            )
         for value, part in zip(present, ("key", "value"), strict=True):
-            graph.output(value, f"present_{part}_{index}", np.float32, shape)
+            graph.output(value, f"present_{part}_{index}", kept, shape)
         if last:
             mixed, hidden = (graph.op("Gather", value, rows, axis=1) for value in (mixed, hidden))
         mixed = graph.linear(mixed, _array(layer.self_attn.o_proj.weight), scheme, f"layer{index}.o_proj")
@@ -83,15 +95,19 @@ def dequantized_rows(graph: GraphBuilder, ids: str, table: np.ndarray, name: str
     return graph.op("Slice", padded, zero, end, axis)
 
 
-def _attention(graph, normed, past, tables, layer: Layer, name, config, scheme) -> list[str]:
+def _projected(graph: GraphBuilder, normed: str, layer: Layer, name: str, scheme: str) -> str:
     attention = layer.self_attn
     projections = (attention.q_proj, attention.k_proj, attention.v_proj)
     packed = np.concatenate([_array(projection.weight) for projection in projections])
-    qkv = graph.linear(normed, packed, scheme, f"{name}.qkv")
-    return graph.op(
+    return graph.linear(normed, packed, scheme, f"{name}.qkv")
+
+
+def _attention(graph: GraphBuilder, qkv: str, past: list[str], tables: list[str], config: SmolLM2Config) -> list[str]:
+    found: list[str] = graph.op(
         "GroupQueryAttention", qkv, "", "", *past, "last_position", "total_length", *tables,
         outputs=3, domain=MICROSOFT, num_heads=config.heads, kv_num_heads=config.kv_heads, do_rotary=1,
     )  # fmt: skip
+    return found
 
 
 def _gated_mlp(graph: GraphBuilder, normed: str, layer: Layer, name: str, scheme: str) -> str:

@@ -6,7 +6,7 @@ indices and quantized matrices come out the same with every torch release.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,8 @@ class GraphBuilder:
     inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
     outputs: list[onnx.ValueInfoProto] = field(default_factory=list)
     constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    named: int = 0
+    """Nodes whose outputs were given names, those inside of `either` too: no name may come twice."""
 
     def input(self, name: str, dtype: type, shape: Sequence[int | str]) -> str:
         """Declare a graph input."""
@@ -50,9 +52,35 @@ class GraphBuilder:
     def op(self, kind: str, *inputs: str, outputs: int | Sequence[str] = 1, domain: str = "", **attributes: Any):
         """Add a node; returns its output name, or the list of them when there are several."""
         if isinstance(outputs, int):
-            outputs = [f"{kind}_{len(self.nodes)}_{i}" for i in range(outputs)]
+            outputs = [f"{kind}_{self.named}_{i}" for i in range(outputs)]
+            self.named += 1
         self.nodes.append(helper.make_node(kind, inputs, list(outputs), domain=domain, **attributes))
         return outputs[0] if len(outputs) == 1 else list(outputs)
+
+    def either(
+        self,
+        condition: str,
+        then: Callable[[], Sequence[str]],
+        otherwise: Callable[[], Sequence[str]],
+        kinds: Sequence[tuple[type, Sequence[int | str]]],
+    ) -> list[str]:
+        """Run the nodes that `then` adds where `condition`, one bool, holds, else those of `otherwise`.
+
+        Both may use what was made before, and return values of the types and shapes `kinds`; the outputs are theirs.
+        """
+        around, bodies = self.nodes, []
+        for body in (then, otherwise):
+            self.nodes = []
+            ends = [
+                helper.make_tensor_value_info(value, _onnx_type(dtype), shape)
+                for value, (dtype, shape) in zip(body(), kinds, strict=True)
+            ]
+            bodies.append(helper.make_graph(self.nodes, body.__name__, [], ends))
+        self.nodes = around
+        outputs = [f"If_{self.named}_{index}" for index in range(len(kinds))]
+        self.named += 1
+        self.op("If", condition, outputs=outputs, then_branch=bodies[0], else_branch=bodies[1])
+        return outputs
 
     def constant(self, value: np.ndarray | Sequence[int] | float, name: str | None = None) -> str:
         """Add a constant: integers become int64, floats float32. A name shares it between components."""

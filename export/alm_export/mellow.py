@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,13 +20,17 @@ from alm_export.components import Components, build_components
 from alm_export.describe import describe
 from alm_export.golden import Arrays, Golden, widened
 from alm_export.pipeline import Exporter, Report, Request
+from alm_quantize.cache_scales import CacheScales, cache_scales
 from alm_quantize.gate import PARTS, Assignment, Trial
 from alm_quantize.probes import Probe, bundled_probes, folder_probes
 from alm_quantize.quality import Answered, answer_in_float, compare
+from alm_quantize.schemes import SCHEMES
 from alm_train.checkpoints.weights import Weights
 from alm_train.models.mellow import Mellow, MellowConfig
 
 TOKENS = 24
+CALIBRATION_CLIPS = 8
+"""Clips on which the range of keys and values is measured."""
 FLOAT_TOLERANCES = {"log_mel": 0.1, "latent": 1e-3, "audio_tokens": 1e-3, "logits": 1e-3}
 """Between PyTorch float32 and a float32 package. The log-mel bound is for bins below -60 dB, where float32
 rounding of the two transforms shows; louder bins agree to 1e-3 dB."""
@@ -48,11 +54,15 @@ class MellowExporter(Exporter):
         self.probes = bundled_probes(frontend.sample_rate, frontend.samples)
         if request.recordings is not None:
             self.probes += folder_probes(request.recordings, frontend.sample_rate, frontend.samples)
+        self._tokenizer = PromptTokenizer(
+            weights.tokenizer.encode(), prompt_layout(self.config), self.config.decoder.vocabulary
+        )
         self.reference = self._golden_from_torch(self.probes[0])
         self.answered: list[Answered] = []
 
     def build(self, schemes: Assignment, engine: str, folder: Path) -> Components:
-        return build_components(self.weights, schemes, engine, folder)
+        scales = self._cache_scales if self._keeps_int8(schemes, engine) else None
+        return build_components(self.weights, schemes, engine, folder, scales)
 
     def describe(self, components: Components) -> Manifest:
         request = self.request
@@ -82,10 +92,29 @@ class MellowExporter(Exporter):
             "tried": [{"schemes": dict(t.schemes), "loss": round(t.loss, 4)} for t in trials],
         }
 
+    def _keeps_int8(self, schemes: Assignment, engine: str) -> bool:
+        """Not in float32, which gives the tokens of PyTorch, and not for onnxruntime-genai, whose graph is joined of
+        nodes without bodies."""
+        quantized = engine == "onnxruntime" and SCHEMES[schemes["decoder"]].bits < 32
+        return quantized and not self.request.options.get("genai")
+
+    @cached_property
+    def _cache_scales(self) -> CacheScales:
+        """Measured on one question about each of the first clips."""
+        clips = {probe.clip: probe for probe in reversed(self.probes)}
+        return cache_scales(
+            self.weights.model.caption_decoder.lm, map(self._prefix, islice(clips.values(), CALIBRATION_CLIPS))
+        )
+
+    def _prefix(self, probe: Probe) -> torch.Tensor:
+        model = self.weights.model
+        ids = self._tokenizer.prompt(probe.question, truncate=True)
+        with torch.inference_mode():
+            audio = model.audio_tokens(torch.from_numpy(probe.samples)[None])
+            return model.prefix(audio, audio, torch.from_numpy(ids)[None])
+
     def _golden_from_torch(self, probe: Probe) -> Golden:
-        config = self.config
-        tokenizer = PromptTokenizer(self.weights.tokenizer.encode(), prompt_layout(config), config.decoder.vocabulary)
-        return golden_from_torch(self.weights.model, probe, tokenizer.prompt(probe.question))
+        return golden_from_torch(self.weights.model, probe, self._tokenizer.prompt(probe.question))
 
 
 def describe_mellow(

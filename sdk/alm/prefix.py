@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from alm.prompt import PromptTokenizer
 
 KEPT_PREFIXES = 4
-"""Windows of a recording whose prefix is kept, 40 s of sound. One takes 12 MB at full size, so past that it is run
-again for each question, and memory does not grow with the recording."""
+"""Windows of a recording whose prefix is kept, 40 s of sound. At full size one takes 4 MB, and 12 MB in float32, so
+past that it is run again for each question, and memory does not grow with the recording."""
 
 Slots = tuple[AudioTokens, AudioTokens]
 """The audio tokens of both slots; the same object twice for one clip."""

@@ -69,7 +69,7 @@ class Description:
 def write_session(path: str | Path, heard: Sequence[HeardWindow], reader: Reader, prefixes: bool) -> None:
     """Write what was heard to `path`, which appears complete or not at all; SessionError when it cannot be written.
 
-    With `prefixes` the kept prefixes are written too, 12 MB each at full size.
+    With `prefixes` the kept prefixes are written too, 3 MB each at full size in a quantized package.
     """
     sounds = list(dict.fromkeys(tokens for window in heard for tokens in window.slots))
     number = {tokens: index for index, tokens in enumerate(sounds)}

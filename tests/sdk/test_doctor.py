@@ -44,7 +44,7 @@ def test_memory() -> None:
 def test_an_engine_that_dies_or_fails_is_reported(monkeypatch: object) -> None:
     usable = doctor._engine("onnxruntime")
     assert usable.ok
-    assert usable.value.startswith(f"usable; onnxruntime {onnxruntime.__version__} (tested 1.32.0, takes 1.24 to below")
+    assert usable.value.startswith(f"usable; onnxruntime {onnxruntime.__version__} (tested 1.32.0, takes 1.27 to below")
     finding = doctor._engine("no-such-engine")
     assert "unknown engine" in finding.value
     assert not finding.ok

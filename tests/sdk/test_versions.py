@@ -42,8 +42,8 @@ def constraints() -> str:
 @pytest.mark.parametrize(
     ("version", "taken"),
     [
-        ("1.24", True), ("1.24.0", True), ("1.32.0+cpu", True), ("1.99.9", True), ("1.24.0rc1", True),
-        ("1.23.9", False), ("1.9", False), ("2", False), ("2.0.0", False), ("10.0", False), ("unknown", False),
+        ("1.27", True), ("1.27.0", True), ("1.32.0+cpu", True), ("1.99.9", True), ("1.27.0rc1", True),
+        ("1.26.9", False), ("1.9", False), ("2", False), ("2.0.0", False), ("10.0", False), ("unknown", False),
     ],
 )  # fmt: skip
 def test_versions_are_compared_as_numbers(version: str, taken: bool) -> None:
@@ -51,7 +51,7 @@ def test_versions_are_compared_as_numbers(version: str, taken: bool) -> None:
     assert library.takes(version) is taken
 
 
-@pytest.mark.parametrize("found", ["1.23.2", "2.0.0"])
+@pytest.mark.parametrize("found", ["1.26.0", "2.0.0"])
 def test_a_version_outside_the_matrix_is_refused_before_it_is_loaded(
     found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,7 +63,7 @@ def test_a_version_outside_the_matrix_is_refused_before_it_is_loaded(
     package = write_fake(
         tmp_path / "p.alm", components=parts | {"decoder": Component("onnxruntime", "decoder.fake", (), "fp32")}
     )
-    expected = rf"takes onnxruntime 1\.24 to below 2, found {re.escape(found)}; .*pip install 'onnxruntime==1\.32\.0'"
+    expected = rf"takes onnxruntime 1\.27 to below 2, found {re.escape(found)}; .*pip install 'onnxruntime==1\.32\.0'"
     with pytest.raises(alm.EngineError, match=expected):
         alm.load(package)
 

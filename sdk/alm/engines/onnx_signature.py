@@ -18,23 +18,29 @@ Shape = tuple[int | None, ...]
 Signature = Mapping[str, tuple[str, Shape]]
 """Element type and shape by the name of an input or output."""
 
-FLOAT, INT64, INT32 = "tensor(float)", "tensor(int64)", "tensor(int32)"
+FLOAT, INT64, INT32, INT8 = "tensor(float)", "tensor(int64)", "tensor(int32)", "tensor(int8)"
+
+
+def keeps_int8(session: Any) -> bool:
+    """Whether a decoder's session keeps keys and values in 8 bits; otherwise they are float32."""
+    return any(value.name == "past_key_0" and value.type == INT8 for value in session.get_inputs())
 
 
 def check_decoder(session: Any, graph: str, shape: DecoderShape) -> None:
     """EngineError unless the session takes and gives what a decoder of this shape does; `graph` names its entry."""
     cache = 1, shape.kv_heads, shape.max_positions, shape.head_dim
+    kept = INT8 if keeps_int8(session) else FLOAT
     caches = [f"{part}_{layer}" for layer in range(shape.layers) for part in ("key", "value")]
     inputs: Signature = {
         "embeddings": (FLOAT, (1, None, shape.width)),
         "rows": (INT64, (None,)),
         "last_position": (INT32, (1,)),
         "total_length": (INT32, ()),
-        **{f"past_{name}": (FLOAT, cache) for name in caches},
+        **{f"past_{name}": (kept, cache) for name in caches},
     }
     outputs: Signature = {
         "logits": (FLOAT, (None, shape.vocabulary)),
-        **{f"present_{name}": (FLOAT, cache) for name in caches},
+        **{f"present_{name}": (kept, cache) for name in caches},
     }
     _check(session.get_inputs(), inputs, graph, "input")
     _check(session.get_outputs(), outputs, graph, "output")

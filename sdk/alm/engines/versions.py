@@ -46,7 +46,7 @@ class Library:
 
 
 LIBRARIES = {
-    "onnxruntime": (Library("onnxruntime", "1.32.0", "1.24", "2"),),
+    "onnxruntime": (Library("onnxruntime", "1.32.0", "1.27", "2"),),
     "llama.cpp": (Library("llama-cpp-python", "0.3.36", "0.3.36", "0.4"),),
     # Its Python module is linked against the C++ library of one torch version.
     "executorch": (Library("executorch", "1.5.1", "1.5.1", "1.6"), Library("torch", "2.13.0", "2.13", "2.14")),
