@@ -146,13 +146,14 @@ def check(name: str, case: Case, folder: Path) -> list[str]:
     exact = exported(case, weights, "fp32", folder)
     parity = {stage.stage: stage.difference for stage in exact.made["onnxruntime"].parity.stages}
     expected = vectors(exact.path)
+    whole = exact.path.stat().st_size / 1e6
     exact.path.unlink()
     small = exported(case, weights, "int8", folder)
     cosine = float(np.median((vectors(small.path) * expected).sum(-1)))
     size = small.path.stat().st_size / 1e6
     load, clip = timed(small.path)
     stages = ", ".join(f"{stage} {difference:.1e}" for stage, difference in parity.items())
-    print(f"{name}: float32 against PyTorch: {stages}")
+    print(f"{name}: float32 {whole:.1f} MB, against PyTorch: {stages}")
     print(f"{name}: int8 {size:.1f} MB, median cosine {cosine:.5f}, load {load:.2f} s, {clip:.3f} s a clip", flush=True)
     wrong = []
     if parity["embedding"] > LARGEST_DIFFERENCE or parity.get("tokens", 0) > 0:
