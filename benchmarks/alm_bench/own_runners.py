@@ -74,7 +74,9 @@ def onnxruntime(folder: Path, threads: int, tokens: int) -> Runner:
     binding = session.io_binding()
     for value in session.get_inputs():
         if value.name.startswith("past_"):
-            buffer = ort.OrtValue.ortvalue_from_numpy(np.zeros(value.shape, np.float32))
+            buffer = ort.OrtValue.ortvalue_from_numpy(
+                np.zeros(value.shape, np.int8 if value.type == "tensor(int8)" else np.float32)
+            )
             binding.bind_ortvalue_input(value.name, buffer)
             binding.bind_ortvalue_output(value.name.replace("past", "present"), buffer)
     binding.bind_output("logits")
