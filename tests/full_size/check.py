@@ -174,7 +174,8 @@ def main() -> None:
     for name in names:
         with tempfile.TemporaryDirectory(prefix="full-size-", dir=".") as folder:
             wrong += check(name, CASES[name], Path(folder))
-    sys.exit("\n".join(wrong))
+    if wrong:
+        sys.exit("\n".join(wrong))
 
 
 if __name__ == "__main__":
