@@ -159,7 +159,7 @@ def check(name: str, case: Case, folder: Path) -> list[str]:
     if parity["embedding"] > LARGEST_DIFFERENCE or parity.get("tokens", 0) > 0:
         wrong.append(f"{name}: the float32 package is not PyTorch")
     if cosine < LEAST_COSINE:
-        wrong.append(f"{name}: a median cosine of {cosine:.4f}, expected at least {LEAST_COSINE}")
+        wrong.append(f"{name}: a median cosine of {cosine:.5f}, expected at least {LEAST_COSINE}")
     if name == "pam" and size >= LARGEST_PAM_MB:
         wrong.append(f"{name}: {size:.1f} MB, expected less than {LARGEST_PAM_MB:g}")
     return wrong
