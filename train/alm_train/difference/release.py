@@ -49,9 +49,9 @@ def card(recipe: DifferenceRecipe, parameters: int, trained_on: Sequence[Recordi
     examples = "\n".join(f"| {one} | {two} | {text} |" for one, two, text in results.examples)
     return f"""# {recipe.name}
 
-A small ADIFF: HTS-AT, mappers for both clips and the prompt, a transformer over all of them and a GPT-2 style decoder,
-{parameters / 1e6:.1f} M parameters, stored in float16. It says what differs between two recordings in three lengths,
-and which sound is in which. Its prompts, and wordings near them, in upper or lower case:
+A small ADIFF: HTS-AT, mappers for both clips and the prompt, a transformer over all of them and a GPT-2 style
+decoder, {parameters / 1e6:.1f} M parameters, stored in float16. It says what differs between two recordings in three
+lengths, and which sound is in which. Its prompts, and wordings near them, in upper or lower case:
 
 {prompts}
 
@@ -69,10 +69,10 @@ ontology (CC BY-SA 4.0). Reproduce with
 `alm-train difference train/alm_train/recipes/adiff_reference.yaml --data DATA --output RUN`.
 
 The audio encoder is that of the Mellow weights `{recipe.mellow}` and stayed frozen: the rest learned from its outputs
-on {recipe.data.views} views of each clip. As in the paper there are three stages. The parts learn alone: the encoder
-as a tagger (the Mellow recipe), the decoder from answers without a sound ({recipe.writing.steps} steps). The mappers
-learn to steer the frozen decoder ({recipe.grounding.steps} steps). Everything behind the encoder learns together
-({recipe.joining.steps} steps; the paper's last stage is short because its decoder is a pretrained GPT-2).
+on {recipe.data.views} views of each clip, in the paper's three stages. The parts learn alone: the encoder as a tagger
+(the Mellow recipe), the decoder from words that stand where the clips will be ({recipe.writing.steps} steps). Then the
+mappers learn to steer the frozen decoder ({recipe.grounding.steps} steps). Last, everything behind the encoder learns
+together ({recipe.joining.steps} steps; in the paper this stage is short, since its decoder is a pretrained GPT-2).
 
 Answers are composed from the words for the two sounds and, beyond few words, from what was measured of the recordings:
 pitch (mean mel band by power) and evenness (deviation of the level over time), each against the training clips.
@@ -84,7 +84,8 @@ Every ESC-50 clip of fold 4 beside one of another class, the same pairs for ever
 the shape of its task and names the sounds that are asked for, each in its slot; in %, 95 % Wilson interval over pairs.
 `svm` is an RBF support vector machine on cepstral statistics of the same training clips. `unseen` prompts are wordings
 that were not trained on. Mellow, whose encoder this is, names both sounds of {_percent(results.mellow)} % of these
-pairs when it is asked for the difference in few words.
+pairs when it is asked for the difference in few words. The rows share their pairs; where intervals overlap, a
+difference may be chance.
 
 | task | prompts | n | adiff | svm | chance |
 |---|---|---|---|---|---|
@@ -99,8 +100,8 @@ pairs when it is asked for the difference in few words.
 ## Limits
 
 It knows {len(LABELS)} kinds of sound and one sound at a time: anything else is called by the nearest name it has, and
-two recordings of one kind are told apart only by pitch and evenness. Loudness is not compared. Prompts about anything
-else get one of the six kinds of answer. Clips are 5 s long. The ESC-50 clips (fold 4) were looked at while the recipe
+two recordings of one kind are told apart only by pitch and evenness. Loudness is not compared. Whatever it is asked, it
+gives one of these six kinds of answer. Clips are 5 s long. The ESC-50 clips (fold 4) were looked at while the recipe
 was written, so they are not blind; none of them reached the weights.
 """
 
@@ -114,8 +115,8 @@ def _compared(truths: Share | None) -> str:
     if truths is None:
         return "No answer of a sentence or in detail compared pitch or evenness."
     return (
-        "Of the statements `higher`, `lower`, `more even` and `less even` in the answers of a sentence and in detail, "
-        f"{_percent(truths)} % are true\nof the two recordings as measured (n = {truths.total}; a coin reaches 50)."
+        "Of the statements `higher`, `lower`, `more even` and `less even` in the answers of a sentence and in detail,\n"
+        f"{_percent(truths)} % are true of the two recordings as measured (n = {truths.total}; a coin reaches 50)."
     )
 
 
