@@ -35,10 +35,12 @@ class Mellow(Answerer):
         manifest = package.manifest
         prompt, generation = section(manifest.prompt, "prompt"), section(manifest.generation, "generation")
         vocabulary = section(manifest.decoder, "decoder").vocabulary
+        # First the tokenizer: parsing it takes 20 MB more for a moment, which loading the decoder then uses.
+        tokenizer = PromptTokenizer(package.read("tokenizer.json"), prompt, vocabulary)
         decoder = engines["decoder"].load_decoder(package)
         return Reader(
             decoder=decoder,
-            tokenizer=PromptTokenizer(package.read("tokenizer.json"), prompt, vocabulary),
+            tokenizer=tokenizer,
             separator=decoder.embed(np.array([prompt.separator_id], dtype=np.int64)),
             defaults=generation,
             room=generation.max_positions - prompt.prefix_tokens,
