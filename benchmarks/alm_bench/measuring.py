@@ -16,7 +16,7 @@ from alm.package.schema import decode
 from alm_bench import noise
 from alm_bench.energy import measure_energy
 from alm_bench.environment import conditions, environment
-from alm_bench.package_facts import examine
+from alm_bench.package_facts import examine, with_cache
 from alm_bench.page_cache import drop
 from alm_bench.results import BenchError, Energy, Memory, PackageFacts, Result, Roofline, Run, Side, Streaming
 
@@ -89,7 +89,9 @@ def measure(paths: Sequence[Path], plan: Plan, report: Report, device: str = "lo
                 runs=tuple(joined(setting, readings[setting]) for setting in settings if setting.path == path),
                 memory=tuple(_memory(path, threads, plan.tokens) for threads in plan.threads),
                 package=facts,
-                work=work,
+                work=with_cache(
+                    work, [one for setting in settings if setting.path == path for one in readings[setting]]
+                ),
                 streaming=_streaming(path, max(plan.threads), plan.sounds) if plan.sounds else None,
                 energy=_energy(path, max(plan.threads)) if plan.energy else None,
             )

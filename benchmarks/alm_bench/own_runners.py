@@ -28,6 +28,8 @@ class Runner:
     """Seconds that opening took."""
     once: Callable[[], dict[str, float]]
     """Runs the prefix and decodes; seconds of the stages `prefix` and `decode`, the first token in the former."""
+    cache_bytes: int = 0
+    """Bytes of the prefix's keys and values, where only the engine knows their precision."""
 
 
 def llama_cpp(path: Path, threads: int, tokens: int) -> Runner:

@@ -6,6 +6,8 @@ import hashlib
 import importlib.metadata
 import platform
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,10 @@ MACHINES = {"x86_64": "x86_64"}
 
 
 def examine(path: Path, machine: str = platform.machine()) -> tuple[PackageFacts, Work | None]:
-    """The facts of a package. PackageError for a file that is none, BenchError for one of another `machine`."""
+    """The facts of a package, and its work without the cache.
+
+    PackageError for a file that is none, BenchError for one of another `machine`.
+    """
     with Package.open(path) as package:
         manifest = package.manifest
         expected = MACHINES.get(manifest.target, "aarch64")
@@ -31,6 +36,11 @@ def examine(path: Path, machine: str = platform.machine()) -> tuple[PackageFacts
                 "be those of neither. Export it for this machine, or name another with --device"
             )
         return _facts(path, manifest), _work(package) if manifest.decoder else None
+
+
+def with_cache(work: Work | None, readings: Sequence[Mapping[str, Any]]) -> Work | None:
+    """What every step reads of keys and values besides the weights, as `alm_bench.workloads.cache_bytes` told it."""
+    return None if work is None else replace(work, step_bytes=work.step_bytes + readings[0]["cache_bytes"])
 
 
 def prefix_positions(manifest: Manifest) -> int:
@@ -85,10 +95,8 @@ def _work(package: Package) -> Work:
     manifest = package.manifest
     shape, prompt, decoder = manifest.decoder, manifest.prompt, manifest.components["decoder"]
     assert shape is not None
-    # One step reads every weight and, in float32, the keys and values of all positions before it.
-    cache = 2 * 4 * shape.layers * shape.kv_heads * shape.head_dim * prefix_positions(manifest)
     weights = decoder.weights or (decoder.graph,)
-    step_bytes = sum(manifest.entries[name].size for name in weights) + cache
+    step_bytes = sum(manifest.entries[name].size for name in weights)
     if not decoder.weights:
         return Work(step_bytes, None)
     scheme = dict.fromkeys(decoder.weights, decoder.scheme)

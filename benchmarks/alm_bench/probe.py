@@ -34,7 +34,7 @@ def speed(package: Path, threads: int, tokens: int) -> dict[str, Any]:
     the same every time, are counted once."""
     bare = highest_mb()
     import alm
-    from alm_bench.workloads import workload
+    from alm_bench.workloads import cache_bytes, workload
 
     now, unit = clock()
     started = now()
@@ -47,7 +47,8 @@ def speed(package: Path, threads: int, tokens: int) -> dict[str, Any]:
             return passes[-1].stages
 
         stages = repeated(once, lambda: peaks.append(highest_mb() - bare)) if unit == "s" else once()
-    told = {"unit": unit, "positions": passes[0].positions, "steps": passes[0].steps}
+        kept = cache_bytes(model)
+    told = {"unit": unit, "positions": passes[0].positions, "steps": passes[0].steps, "cache_bytes": kept}
     return {**told, "stages": {"load": load, **stages}, "peak_mb": peaks[0] if peaks else highest_mb() - bare}
 
 

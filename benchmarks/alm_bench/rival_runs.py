@@ -30,7 +30,7 @@ def package(path: Path, threads: int, tokens: int) -> Runner:
     """Our package through the SDK, whole, and its decoder on a prefix of the rivals' length."""
     import alm
     from alm_bench.own_runners import prefix_rows
-    from alm_bench.workloads import workload
+    from alm_bench.workloads import cache_bytes, workload
 
     started = time.perf_counter()
     model = alm.load(path, threads=threads)
@@ -44,7 +44,7 @@ def package(path: Path, threads: int, tokens: int) -> Runner:
         cache.append(rows)
         return {**stages, "prefix": time.perf_counter() - started}
 
-    return Runner(load, once)
+    return Runner(load, once, cache_bytes(model))
 
 
 def authors(path: Path, threads: int, tokens: int) -> Runner:
@@ -141,9 +141,8 @@ def main(rival: str, path: str, threads: str, tokens: str) -> None:
     bare, peaks = highest_mb(), []
     runner = RUNS[rival](Path(path), int(threads), int(tokens))
     stages = {"load": runner.load, **repeated(runner.once, lambda: peaks.append(highest_mb() - bare))}
-    print(
-        json.dumps({"stages": stages, "steps": int(tokens) - 1, "unit": "s", "positions": PREFIX, "peak_mb": peaks[0]})
-    )
+    told = {"unit": "s", "positions": PREFIX, "steps": int(tokens) - 1, "cache_bytes": runner.cache_bytes}
+    print(json.dumps({**told, "stages": stages, "peak_mb": peaks[0]}))
 
 
 def _clips():  # type: ignore[no-untyped-def]

@@ -17,7 +17,7 @@ from typing import Any
 from alm_bench import noise, rival_files, rival_work
 from alm_bench.environment import conditions, environment
 from alm_bench.measuring import TOKENS, Setting, fixed_work, joined, roofline, run_json
-from alm_bench.package_facts import examine
+from alm_bench.package_facts import examine, with_cache
 from alm_bench.results import BenchError, Result, Side, Work
 
 OURS = "package"
@@ -91,7 +91,8 @@ def measure_rivals(
     for name, path in made.items():
         runs = tuple(joined(setting, readings[name, setting]) for key, setting in settings if key == name)
         facts = examine(path)[0] if name == OURS else None
-        sides.append(Side(name, about(name), runs, (), facts, RIVALS[name].work(path)))
+        read = [one for key, setting in settings if key == name for one in readings[key, setting]]
+        sides.append(Side(name, about(name), runs, (), facts, with_cache(RIVALS[name].work(path), read)))
     judged = noise.judge(steady, fixed_work(), others.cores())
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return Result(when, "local", environment(before, conditions()), judged, limits, tuple(sides), absent or None)

@@ -112,6 +112,17 @@ def workload(model: Model) -> Callable[..., Pass]:
     )
 
 
+def cache_bytes(model: Model) -> int:
+    """Bytes of the keys and values of a whole prefix: their precision is known to the engine alone."""
+    positions = prefix_positions(model.info)
+    if not positions:
+        return 0
+    decoder = model.reader.decoder  # type: ignore[attr-defined]
+    cache = decoder.new_cache()
+    cache.append(decoder.embed(np.zeros(positions, np.int64)))
+    return int(cache.nbytes)
+
+
 def sound(model: Model, seed: int) -> Sound:
     """One clip of noise at the model's own length and rate."""
     frontend = model.info.frontend

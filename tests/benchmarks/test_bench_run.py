@@ -16,11 +16,11 @@ from alm.listening.sources import RecordingSource
 from alm.session import Clip
 from alm_bench import watch
 from alm_bench.commands import app
-from alm_bench.package_facts import examine
+from alm_bench.package_facts import examine, with_cache
 from alm_bench.page_cache import drop, resident_share
 from alm_bench.residency import Sampler, highest_mb, thinned
-from alm_bench.results import BenchError, Resident, parse_result
-from alm_bench.workloads import ask, workload
+from alm_bench.results import BenchError, Resident, Work, parse_result
+from alm_bench.workloads import ask, cache_bytes, workload
 from alm_export.pipeline import Exported
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -88,7 +88,7 @@ def test_facts_and_work(tiny_package: Path) -> None:
     assert facts.schemes["decoder"] == "fp32" and facts.weights == "path"
     assert work is not None and manifest.prompt is not None
     assert work.prefill_flop == 2 * matrices * manifest.prompt.prompt_tokens
-    assert work.step_bytes > sum(manifest.entries[name].size for name in weights)
+    assert work.step_bytes >= sum(manifest.entries[name].size for name in weights)
 
 
 def test_a_package_that_nothing_measures(tiny_package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,6 +158,21 @@ def test_every_family_is_measured(
     assert done.steps == (3 if "decode" in stages else 0)
     _, work = examine(path, "x86_64")
     assert (done.positions > 0) == ("decode" in stages) == (work is not None)
+
+
+@pytest.mark.parametrize(("scheme", "size"), [("fp32", 4), ("int4", 1)])
+def test_keys_and_values_count_at_their_precision(
+    scheme: str, size: int, tiny_export: Callable[[str], Exported]
+) -> None:
+    with alm.load(tiny_export(scheme).path, threads=1) as model:
+        kept, shape = cache_bytes(model), model.info.decoder
+        assert shape is not None and model.info.prompt is not None
+        numbers = 2 * shape.layers * shape.kv_heads * shape.head_dim * model.info.prompt.prefix_tokens
+    # Whole pages of memory: a head of this size takes one more at most.
+    pages = 4096 * 2 * shape.layers * shape.kv_heads
+    assert size * numbers <= kept <= size * numbers + pages
+    weights = Work(1e6)
+    assert with_cache(weights, [{"cache_bytes": kept}]) == Work(1e6 + kept) and with_cache(None, []) is None
 
 
 def test_a_captioner_is_watched_without_a_question(

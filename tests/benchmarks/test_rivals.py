@@ -81,7 +81,7 @@ def test_what_cannot_be_prepared_is_in_the_tables(monkeypatch: pytest.MonkeyPatc
     broken = dataclasses.replace(RIVALS["authors"], prepare=breaks)
     works = dataclasses.replace(RIVALS["transformers"], prepare=rival_files.nothing, work=lambda path: None)
     monkeypatch.setattr("alm_bench.rivals.RIVALS", {"authors": broken, "transformers": works})
-    told = {"unit": "s", "positions": 389, "steps": 3, "stages": {"decode": 1.0}, "peak_mb": 5.0}
+    told = {"unit": "s", "positions": 389, "steps": 3, "stages": {"decode": 1.0}, "peak_mb": 5.0, "cache_bytes": 0}
     monkeypatch.setattr("alm_bench.rivals.run_json", lambda command, threads, what: told)
     result = measure_rivals(["authors", "transformers"], tmp_path, (1,), 1, lambda words: None)
     assert [side.name for side in result.sides] == ["transformers"]

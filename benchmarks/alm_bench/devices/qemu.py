@@ -23,7 +23,7 @@ from alm_bench.devices.device import Device
 from alm_bench.devices.site import Far, make_site
 from alm_bench.environment import LIBRARIES, environment
 from alm_bench.measuring import Plan, Setting, about, joined, names_of, run_json
-from alm_bench.package_facts import examine
+from alm_bench.package_facts import examine, with_cache
 from alm_bench.results import BenchError, Environment, Result, Side
 
 PROCESSORS = {"cortex-a53": "0xd03", "cortex-a72": "0xd08", "cortex-a76": "0xd0b"}
@@ -72,7 +72,14 @@ class Qemu(Device):
                 readings[path].append(self._count(path.resolve(), plan.tokens))
         names = names_of(packages)
         sides = [
-            Side(names[path], about(facts), (joined(settings[path], readings[path]),), (), facts, work)
+            Side(
+                names[path],
+                about(facts),
+                (joined(settings[path], readings[path]),),
+                (),
+                facts,
+                with_cache(work, readings[path]),
+            )
             for path, (facts, work) in examined.items()
         ]
         made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
