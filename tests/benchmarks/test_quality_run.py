@@ -20,6 +20,7 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
+import alm
 from alm_bench.commands import app
 from alm_bench.quality import processes
 from alm_bench.quality.asking import Done, Question, Work
@@ -212,3 +213,22 @@ def test_options_that_do_not_go_together(words: tuple[str, ...], expected: str, 
     result = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*base, *words])
     assert result.exit_code == 2
     assert expected in result.output
+
+
+def test_a_captioner_is_asked_nothing(
+    tiny_captioner_export: Callable[..., Exported], data: Path, tmp_path: Path
+) -> None:
+    rows = [
+        {"taskname": "x", "filepath1": f"{clip}.wav", "input": "caption the audio", "answer": "rain", "subtype": "c"}
+        for clip in range(3)
+    ]
+    (data / "questions.json").write_text(json.dumps(rows))
+    output = tmp_path / "captions.json"
+    package = tiny_captioner_export("clapcap").path
+    run(package, "--task", "caption", "--data", data, "--workers", 1, "-o", output)
+    assert {row["values"][0]["n"] for row in json.loads(output.read_text())["scores"]} == {3}
+    lines = [json.loads(line) for line in output.with_suffix(".jsonl").read_text().splitlines()]
+    with alm.load(package) as model:
+        for line in lines:
+            (said,) = line["said"].values()
+            assert said == model.caption(line["clip"][0]).text.strip()

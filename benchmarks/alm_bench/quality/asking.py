@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 import alm
 from alm.models import Model
+from alm.models.clapcap import BEAMS
 from alm.session import Clip
 
 CAPTION_TOKENS = 32
@@ -101,7 +102,7 @@ class Heard:
         self.clip: Clip | None = None
         self.embedding: NDArray[np.float32] | None = None
         self._caption: str | None = None
-        if "ask" in model.capabilities:
+        if {"ask", "caption"} & set(model.capabilities):
             self.clip = self.model.listen(*sources, window="first")
         else:
             self.embedding = self.model.embed_audio([sources[0]])[0]
@@ -131,6 +132,10 @@ def _ask(heard: Heard, question: Question) -> str:
     return heard.session.ask(question.text).text.strip()
 
 
+def _caption(heard: Heard, question: Question) -> str:
+    return heard.session.caption(beams=BEAMS).text.strip()
+
+
 def _choose(heard: Heard, question: Question) -> list[float]:
     return list(heard.session.choose(question.text, question.options).probabilities)
 
@@ -151,6 +156,7 @@ def _embed_text(heard: Heard, question: Question) -> str:
 
 KINDS: dict[str, Callable[[Heard, Question], Any]] = {
     "ask": _ask,
+    "caption": _caption,
     "choose": _choose,
     "choose_after_caption": _choose_after_caption,
     "embed_audio": _embed_audio,

@@ -27,7 +27,7 @@ class Task:
 TASKS: dict[str, Task] = {
     "entailment": Task(("choose", "similarity"), entailment.questions, entailment.measures),
     "mcq": Task(("ask",), mcq.questions, mcq.measures),
-    "caption": Task(("ask",), texts.questions, texts.measures),
+    "caption": Task(("ask", "caption"), texts.questions, texts.measures),
     "difference": Task(("compare",), texts.questions, texts.measures),
     "detail": Task(("ask",), texts.questions, texts.measures),
 }

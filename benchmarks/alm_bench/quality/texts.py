@@ -13,7 +13,9 @@ from alm_bench.quality.ngrams import METRICS
 
 
 def questions(item: Item, capabilities: Collection[str]) -> list[Question]:
-    """The question as it stands in the task file."""
+    """The question as it stands in the task file; a package that captions takes none."""
+    if "ask" not in capabilities:
+        return [Question(item.id, "caption")]
     return [Question(item.id, "ask", item.text)]
 
 
