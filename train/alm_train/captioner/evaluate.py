@@ -36,7 +36,7 @@ class Captioned:
     named: Share
     """Captions with a word that belongs to their clip's kind of sound and to no other kind."""
     named_by_chance: Share
-    """The same captions, each beside another clip's kind."""
+    """The same captions, each beside the kind of a clip drawn from all that were captioned."""
     distinct: float
     """Different captions over all captions."""
     examples: tuple[tuple[str, str], ...]
@@ -100,12 +100,13 @@ def evaluate_captioner(
     recorded = {clip.label for clip in clips.held_out.clips if clip.corpus == MEASURED}
     seen = tuple(label for label in clips.seen if label in recorded)
     unseen = tuple(label for label in clips.unseen if label in recorded)
+    labels, groups = clips.held_out.labels, _groups(clips.held_out.clips, unseen)
 
     def captioned(model: ClapCap) -> dict[str, Captioned]:
         texts = captions_from(Writer(model), tokenizer, vectors)
         return {
-            group: judge([texts[i] for i in places], [clips.held_out.labels[i] for i in places])
-            for group, places in _groups(clips.held_out.clips, unseen).items()
+            group: judge([texts[i] for i in places], [labels[i] for i in places], labels)
+            for group, places in groups.items()
         }
 
     naming = name_clips(clap, tokenizer, clips.train, clips.held_out, vectors, seen, unseen)
@@ -121,13 +122,14 @@ def _groups(clips: Sequence[Clip], unseen: Sequence[str]) -> dict[str, list[int]
     return groups
 
 
-def judge(texts: Sequence[str], labels: Sequence[str]) -> Captioned:
-    """Look for the words of each clip's kind of sound in its caption."""
-    others = np.random.default_rng(0).permutation(len(labels))
+def judge(texts: Sequence[str], labels: Sequence[str], every: Sequence[str] | None = None) -> Captioned:
+    """Look for the words of each clip's kind of sound in its caption; `every` is the kinds of all clips."""
+    every = every or labels
+    others = np.random.default_rng(0).choice(len(every), len(labels), replace=False)
     spread = np.linspace(0, len(texts) - 1, min(EXAMPLES, len(texts))).astype(int)
     return Captioned(
         named=share(np.array([names(text, label) for text, label in zip(texts, labels, strict=True)])),
-        named_by_chance=share(np.array([names(text, labels[i]) for text, i in zip(texts, others, strict=True)])),
+        named_by_chance=share(np.array([names(text, every[i]) for text, i in zip(texts, others, strict=True)])),
         distinct=len(set(texts)) / len(texts),
         examples=tuple((labels[i], texts[i]) for i in spread),
     )

@@ -76,13 +76,14 @@ text back from what the text tower makes of it, with noise ({texts} steps). Then
 beside the sentence for their kind of sound. `training.jsonl` is the log of the run, `evaluation.json` holds the scores.
 
 **Not heard**: {listed(results.unseen)}.
-They are the classes that the CLAP was kept from. Texts name them; no sound was put beside those texts.
+The CLAP was kept from these classes as well. Texts name them; no sound was put beside those texts.
 
 ## Held-out clips
 
 Share of captions in %, with 95 % Wilson intervals, that hold a word which of all {kinds} kinds of sound only
 the clip's has. `text only` is the same model before it heard anything. `shuffled` are the final captions, each beside
-another clip's kind. ESC-50 is fold 4, speech a speaker of its own, synthetic sounds have seeds of their own.
+the kind of another of all these clips. ESC-50 is fold 4, speech a speaker of its own, and synthetic sounds have seeds
+of their own.
 
 | clips | n | captions | text only | shuffled |
 |---|---|---|---|---|
@@ -95,8 +96,8 @@ sound of CLASS`, and an RBF support vector machine on cepstral statistics of the
 |---|---|---|---|---|---|
 {chr(10).join(naming_row(naming, len(results.seen), len(results.unseen)) for naming in results.naming)}
 
-Different captions over all captions of the seen classes: {results.captions["seen"].distinct:.2f}; before the second
-stage {results.text_only["seen"].distinct:.2f}.
+Different captions over all captions of the seen classes: {results.captions["seen"].distinct:.2f}, of `text only`
+{results.text_only["seen"].distinct:.2f}.
 
 ## Limits
 
