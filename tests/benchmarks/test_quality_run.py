@@ -219,7 +219,14 @@ def test_a_captioner_is_asked_nothing(
     tiny_captioner_export: Callable[..., Exported], data: Path, tmp_path: Path
 ) -> None:
     rows = [
-        {"taskname": "x", "filepath1": f"{clip}.wav", "input": "caption the audio", "answer": "rain", "subtype": "c"}
+        {
+            "taskname": "x",
+            "filepath1": f"{clip}.wav",
+            "filepath2": "",
+            "input": "caption the audio",
+            "answer": "rain",
+            "subtype": "c",
+        }
         for clip in range(3)
     ]
     (data / "questions.json").write_text(json.dumps(rows))
