@@ -15,7 +15,7 @@ from alm.engines.base import Float32
 from alm.errors import AlmError
 
 CACHE_BYTES = 64_000_000
-"""The default limit: four prefixes of full-size Mellow and their audio tokens."""
+"""The default limit: four float32 prefixes of full-size Mellow and their audio tokens, or more that are in 8 bits."""
 
 Key = tuple[bytes, ...]
 
