@@ -19,6 +19,7 @@ from alm_bench.environment import conditions, environment
 from alm_bench.package_facts import examine, with_cache
 from alm_bench.page_cache import drop
 from alm_bench.results import BenchError, Energy, Memory, PackageFacts, Result, Roofline, Run, Side, Streaming
+from alm_bench.steady import steady_rounds
 
 Cache = Literal["warm", "cold"]
 Report = Callable[[str], None]
@@ -43,7 +44,7 @@ class Plan:
     caches: tuple[Cache, ...] = ("warm", "cold")
     """States of the page cache."""
     rounds: int = ROUNDS
-    """Readings of each setting, after a first one that does not count: it wakes the machine up."""
+    """Readings of each setting that count (`steady_rounds`)."""
     sounds: int = 2
     """Sounds played in real time; 0 leaves streaming out."""
     energy: bool = True
@@ -67,16 +68,19 @@ class Setting:
 def measure(paths: Sequence[Path], plan: Plan, report: Report, device: str = "local") -> Result:
     """Measure packages in turn. BenchError and PackageError say what cannot be measured and why."""
     examined = {path: examine(path) for path in paths}
-    before, quiet_before, others = conditions(), fixed_work(), noise.Others()
+    before, others = conditions(), noise.Others()
     limits = tuple(roofline(threads) for threads in plan.threads)
     settings = [Setting(path, threads, cache) for threads in plan.threads for cache in plan.caches for path in paths]
-    readings: dict[Setting, list[dict[str, Any]]] = {setting: [] for setting in settings}
-    for number in range(plan.rounds + 1):
+
+    def once(number: int) -> dict[Setting, dict[str, Any]]:
+        told = {}
         for setting in settings:
             report(f"round {number} of {plan.rounds}: {setting.path.name}, {_words(setting)}")
-            reading = _read(setting, plan.tokens)
-            if number:
-                readings[setting].append(reading)
+            told[setting] = _read(setting, plan.tokens)
+        return told
+
+    rounds, quiet_before, quiet_after = steady_rounds(plan.rounds, once, fixed_work)
+    readings = {setting: [told[setting] for told in rounds] for setting in settings}
     sides = []
     names = names_of(paths)
     for path in paths:
@@ -97,7 +101,7 @@ def measure(paths: Sequence[Path], plan: Plan, report: Report, device: str = "lo
             )
         )
     used = others.cores()
-    judged = noise.judge(quiet_before, fixed_work(), used)
+    judged = noise.judge(quiet_before, quiet_after, used)
     made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return Result(made, device, environment(before, conditions()), judged, limits, tuple(sides))
 
