@@ -29,8 +29,8 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DataSection(Section):
-    """Which clips are trained on and held out."""
+class ClipsSection(Section):
+    """Which clips are taken, and how fast they are played."""
 
     corpora: tuple[str, ...]
     """Corpus folders under the data folder."""
@@ -38,10 +38,15 @@ class DataSection(Section):
     """Most clips taken of one source."""
     synthetic: int = Field(ge=0)
     """Training clips of each synthetic sound."""
-    synthetic_held_out: int = Field(gt=0)
-    """Held-out clips of each synthetic sound."""
     speeds: tuple[float, ...]
     """Playback speeds of the training views; the first is 1."""
+
+
+class DataSection(ClipsSection):
+    """Which clips are trained on and held out."""
+
+    synthetic_held_out: int = Field(gt=0)
+    """Held-out clips of each synthetic sound."""
     per_class: int = Field(gt=0)
     """Clips of each class in one epoch: the rare ones come more than once, the common ones in turn."""
 
@@ -87,6 +92,23 @@ class StageSection(Section):
             checkpoint_seconds=checkpoint_seconds,
             validate_steps=self.validate_epochs * epoch_steps,
         )
+
+
+class StepsSection(Section):
+    """Schedule of one stage, in steps; see `loop.Schedule`."""
+
+    steps: int = Field(gt=0)
+    batch: int = Field(gt=1)
+    learning_rate: float = Field(gt=0)
+    warmup_steps: int = Field(ge=0)
+    weight_decay: float = Field(ge=0)
+    average: float = Field(ge=0, lt=1)
+    gradient_clip: float = Field(gt=0)
+    validate_steps: int = Field(gt=0)
+
+    def schedule(self, seed: int, checkpoint_seconds: float) -> Schedule:
+        """As the loop takes it."""
+        return Schedule(seed=seed, checkpoint_seconds=checkpoint_seconds, **self.model_dump(exclude={"batch"}))
 
 
 class AugmentationSection(Section):
@@ -158,13 +180,18 @@ class EvaluationSection(Section):
     """Times each clip is asked each type of question, with other words and options."""
 
 
-class Recipe(Section):
-    """A whole run."""
+class RunSection(Section):
+    """What every recipe begins with."""
 
     name: str
     seed: int
     threads: int = Field(gt=0)
     checkpoint_seconds: float = Field(gt=0)
+
+
+class Recipe(RunSection):
+    """A whole run."""
+
     data: DataSection
     encoder: EncoderSection
     decoder: DecoderSection

@@ -20,7 +20,7 @@ from alm_train.captioner.evaluate import (
     naming_validation,
 )
 from alm_train.captioner.grounding import HeardClips, gather, heard_captions
-from alm_train.captioner.recipe import CaptionerRecipe, GroundingSection, WritingSection
+from alm_train.captioner.recipe import CaptionerRecipe, GroundingSection
 from alm_train.captioner.release import write_captioner_release
 from alm_train.captioner.texts import text_pairs
 from alm_train.captioner.writing import Captions, Source, Writer, read_captions, writing_loss, writing_validation
@@ -33,6 +33,7 @@ from alm_train.memory import keep_freed_memory
 from alm_train.models.clap import SUFFIX, Clap
 from alm_train.models.clapcap import ClapCap
 from alm_train.pipeline import Reporter, claim
+from alm_train.recipe import StepsSection
 
 VALIDATED = 400
 """Held-out captions whose loss is watched."""
@@ -103,7 +104,7 @@ def _write(
     captioner: ClapCap,
     sources: list[Source],
     recipe: CaptionerRecipe,
-    section: WritingSection,
+    section: StepsSection,
     validate: Validate,
     output: Path,
     reporter: Reporter,

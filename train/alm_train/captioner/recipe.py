@@ -7,11 +7,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from alm_train.loop import Schedule
 from alm_train.models.clap import ClapConfig
 from alm_train.models.clapcap import ClapCapConfig
 from alm_train.models.gpt2 import GPT2Config
-from alm_train.recipe import AugmentationSection, Section, read_section
+from alm_train.recipe import AugmentationSection, ClipsSection, RunSection, Section, StepsSection, read_section
 
 
 class WriterSection(Section):
@@ -35,36 +34,11 @@ class BridgeSection(Section):
     1024 dimensions); the mapper normalises the sum again."""
 
 
-class WritingSection(Section):
-    """Schedule of a stage, in steps; see `loop.Schedule`."""
-
-    steps: int = Field(gt=0)
-    batch: int = Field(gt=1)
-    learning_rate: float = Field(gt=0)
-    warmup_steps: int = Field(ge=0)
-    weight_decay: float = Field(ge=0)
-    average: float = Field(ge=0, lt=1)
-    gradient_clip: float = Field(gt=0)
-    validate_steps: int = Field(gt=0)
-
-    def schedule(self, seed: int, checkpoint_seconds: float) -> Schedule:
-        """As the loop takes it."""
-        return Schedule(seed=seed, checkpoint_seconds=checkpoint_seconds, **self.model_dump(exclude={"batch"}))
-
-
-class HeardSection(Section):
+class HeardSection(ClipsSection):
     """Which clips are heard and held out."""
 
-    corpora: tuple[str, ...]
-    """Corpus folders under the data folder."""
-    per_source: int = Field(gt=0)
-    """Most clips taken of one source."""
-    synthetic: int = Field(ge=0)
-    """Training clips of each synthetic sound."""
     synthetic_held_out: int = Field(ge=0)
     """Held-out clips of each synthetic sound."""
-    speeds: tuple[float, ...]
-    """Playback speeds of the training views; the first is 1."""
     held_out_per_group: int = Field(ge=0)
     """Classes of each ESC-50 group that are not heard, by the rule of the CLAP whose towers are used."""
     views: int = Field(gt=0)
@@ -82,16 +56,12 @@ class GroundingSection(Section):
     """As `BridgeSection.noise`, on embeddings of clips."""
     share: float = Field(gt=0, le=1)
     """Share of a batch that is heard; the rest is read as in the first stage."""
-    writing: WritingSection
+    writing: StepsSection
 
 
-class CaptionerRecipe(Section):
+class CaptionerRecipe(RunSection):
     """A whole run."""
 
-    name: str
-    seed: int
-    threads: int = Field(gt=0)
-    checkpoint_seconds: float = Field(gt=0)
     clap: str
     """Weights of the CLAP whose towers are used, as `load_weights` takes them."""
     style: Literal["plain", "humorous", "uplifting"]
@@ -100,7 +70,7 @@ class CaptionerRecipe(Section):
     """Longest caption, its end included; a longer one is cut."""
     bridge: BridgeSection
     writer: WriterSection
-    writing: WritingSection
+    writing: StepsSection
     """The stage that reads and writes."""
     grounding: GroundingSection | None = None
     """The stage that hears and writes; without it no recording is heard in training."""

@@ -6,27 +6,28 @@ from pathlib import Path
 
 from pydantic import Field
 
-from alm_train.loop import Schedule
 from alm_train.models.clap import ClapConfig
 from alm_train.models.frontend import FrontendConfig
 from alm_train.models.gpt2 import GPT2Config
 from alm_train.models.htsat import HTSATConfig
-from alm_train.recipe import AugmentationSection, EncoderSection, Section, StageSection, TeacherSection, read_section
+from alm_train.recipe import (
+    AugmentationSection,
+    ClipsSection,
+    EncoderSection,
+    RunSection,
+    Section,
+    StageSection,
+    StepsSection,
+    TeacherSection,
+    read_section,
+)
 
 
-class ClapDataSection(Section):
+class ClapDataSection(ClipsSection):
     """Which clips are trained on and held out."""
 
-    corpora: tuple[str, ...]
-    """Corpus folders under the data folder."""
-    per_source: int = Field(gt=0)
-    """Most clips taken of one source."""
-    synthetic: int = Field(ge=0)
-    """Training clips of each synthetic sound."""
     synthetic_held_out: int = Field(ge=0)
     """Held-out clips of each synthetic sound."""
-    speeds: tuple[float, ...]
-    """Playback speeds of the training views; the first is 1."""
     per_class: int = Field(gt=0)
     """Clips of each class in one epoch."""
     held_out_per_group: int = Field(ge=0)
@@ -50,21 +51,10 @@ class TextSection(Section):
     """Longest text, its suffix included."""
 
 
-class ReadingSection(Section):
+class ReadingSection(StepsSection):
     """The stage that reads: pairs of texts, no sound."""
 
-    steps: int = Field(gt=0)
     batch: int = Field(gt=9)
-    learning_rate: float = Field(gt=0)
-    warmup_steps: int = Field(ge=0)
-    weight_decay: float = Field(ge=0)
-    average: float = Field(ge=0, lt=1)
-    gradient_clip: float = Field(gt=0)
-    validate_steps: int = Field(gt=0)
-
-    def schedule(self, seed: int, checkpoint_seconds: float) -> Schedule:
-        """As the loop takes it."""
-        return Schedule(seed=seed, checkpoint_seconds=checkpoint_seconds, **self.model_dump(exclude={"batch"}))
 
 
 class HearingSection(Section):
@@ -83,13 +73,9 @@ class HearingSection(Section):
     """Weight of the encoder's own tagging head."""
 
 
-class ClapRecipe(Section):
+class ClapRecipe(RunSection):
     """A whole run."""
 
-    name: str
-    seed: int
-    threads: int = Field(gt=0)
-    checkpoint_seconds: float = Field(gt=0)
     data: ClapDataSection
     encoder: EncoderSection
     text: TextSection

@@ -21,7 +21,7 @@ from alm_train.difference.character import Scale, measure
 from alm_train.difference.evaluate import Results, difference_validation, evaluate_difference
 from alm_train.difference.initial import initialise
 from alm_train.difference.learning import Ears, Explainer, answers_of, draw, explaining_loss, writing_loss
-from alm_train.difference.recipe import DifferenceRecipe, LearningSection
+from alm_train.difference.recipe import DifferenceRecipe
 from alm_train.difference.release import write_difference_release
 from alm_train.difference.wording import Heard
 from alm_train.loop import LOG, Loss, Validate, run_stage
@@ -29,6 +29,7 @@ from alm_train.memory import keep_freed_memory
 from alm_train.models.adiff import Adiff
 from alm_train.models.mellow import Mellow
 from alm_train.pipeline import Reporter, claim
+from alm_train.recipe import StepsSection
 from alm_train.tokenizer import train_tokenizer
 
 HELD_OUT = "esc50"
@@ -131,7 +132,7 @@ def _learn(
     initialise(adiff)
     module = Explainer(adiff, tokenizer)
     language = module.adiff.caption_decoder.gpt
-    stages: tuple[tuple[str, LearningSection, Loss, Validate], ...] = (
+    stages: tuple[tuple[str, StepsSection, Loss, Validate], ...] = (
         ("writing", recipe.writing, writing_loss(ears, recipe.writing.batch, recipe.seed), lambda _: {}),
         ("grounding", recipe.grounding, explaining_loss(ears, recipe.grounding.batch, recipe.seed + 1), validate),
         ("joining", recipe.joining, explaining_loss(ears, recipe.joining.batch, recipe.seed + 2), validate),
