@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 INK = "#123456"
 """Stands for the page's text colour, which takes its place in the SVG."""
 COLOURS = ("#3b82c4", "#d98021", "#3f9c57", "#b04a9a", "#c2483d", "#7d6bb8")
-BREAKDOWN = {"encode": "listen to two clips", "prefill": "read the question", "decode": "answer"}
+BREAKDOWN = {"encode": "listen", "prefill": "read question or prefix", "decode": "answer"}
 """Stages that follow each other in an answer."""
 WIDTH = 7.4
 """Inches."""
@@ -92,7 +92,7 @@ def quality(results: dict[str, Result]) -> str:
         axes.set_xlabel("package, MB")
         axes.set_xlim(left=0)
         axes.set_ylabel("as float32, %")
-        _legend(axes)
+        _legend(axes, columns=2)
     return drawn()
 
 
@@ -184,8 +184,8 @@ def _svg(figure: Any) -> str:
     return re.sub(r'width="[\d.]+pt" height="[\d.]+pt" ', "", drawing, count=1)
 
 
-def _legend(axes: Axes) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.06), ncols=3, frameon=False, fontsize=8, borderaxespad=0)
+def _legend(axes: Axes, columns: int = 3) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.06), ncols=columns, frameon=False, fontsize=8, borderaxespad=0)
 
 
 def _label(name: str, side: Side, run: Run, results: dict[str, Result]) -> str:

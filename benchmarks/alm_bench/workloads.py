@@ -81,7 +81,8 @@ def caption(model: ClapCap, clock: Callable[[], float], unit: Unit, tokens: int,
     done = _answered(_talkative(clip).stream_caption(max_tokens=tokens), clock)
     timing = done.answer.timing
     if unit == "s":
-        stages = {"encode": timing.encode, "first_token": timing.first_token, "decode": timing.decode}
+        stages = {"encode": timing.encode, "prefill": timing.prefill, "first_token": timing.first_token}
+        stages["decode"] = timing.decode
         stages["answer"] = timing.encode + timing.prefill + timing.decode
     else:
         stages = {"encode": heard - started, "first_token": done.first - heard, "decode": done.last - done.first}

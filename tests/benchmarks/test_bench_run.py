@@ -138,7 +138,7 @@ def test_memory_is_sampled_and_no_peak_is_thinned_away() -> None:
 @pytest.mark.parametrize(
     ("family", "stages"),
     [
-        ("clapcap", {"encode", "first_token", "decode", "answer"}),
+        ("clapcap", {"encode", "prefill", "first_token", "decode", "answer"}),
         ("adiff", {"encode", "prefill", "first_token", "decode", "next_question", "answer"}),
         ("clap", {"encode"}),
         ("pam", {"encode"}),
