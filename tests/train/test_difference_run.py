@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -176,11 +177,16 @@ def test_the_loss_is_that_of_the_answers_and_their_end(module: Explainer, ears: 
 
 
 @torch.inference_mode()
-def test_a_batch_is_explained_as_each_pair_alone(module: Explainer, ears: Ears) -> None:
-    lesson = draw(ears, 3, (3, 4))
-    config, gpt = module.adiff.config, module.adiff.caption_decoder.gpt
-    room = config.decoder.max_positions - config.prefix_tokens
-    alone = [greedy(gpt, row[None], config.stop_id, room) for row in module.prefix(ears, lesson)]
-    expected = [module.tokenizer.decode([i for i in ids if i != config.stop_id]).strip() for ids in alone]
+def test_a_batch_is_explained_as_each_pair_alone(
+    module: Explainer, ears: Ears, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fourth token of the first answer is made the stop token, so that one answer ends before the others."""
+    lesson, gpt = draw(ears, 3, (3, 4)), module.adiff.caption_decoder.gpt
+    prefix = module.prefix(ears, lesson)
+    stop = greedy(gpt, prefix[:1], module.adiff.config.stop_id, 4)[-1]
+    monkeypatch.setattr(module.adiff, "config", replace(module.adiff.config, stop_id=stop))
+    room = module.adiff.config.decoder.max_positions - module.adiff.config.prefix_tokens
+    alone = [greedy(gpt, row[None], stop, room) for row in prefix]
+    assert len({len(ids) for ids in alone}) > 1
+    expected = [module.tokenizer.decode([i for i in ids if i != stop]).strip() for ids in alone]
     assert explain(module, ears, lesson, batch=2) == expected
-    assert len(set(expected)) > 1
