@@ -83,16 +83,25 @@ def measure_rivals(
     readings: dict[tuple[str, Setting], list[dict[str, Any]]] = {cell: [] for cell in settings}
     for number in range(rounds):
         for name, setting in settings:
+            if name in absent:
+                continue
             report(f"round {number + 1} of {rounds}: {name}, {setting.threads} threads")
             words = [name, str(setting.path), str(setting.threads), str(TOKENS)]
             command = [sys.executable, "-m", "alm_bench.rival_runs", *words]
-            readings[name, setting].append(run_json(command, setting.threads, f"measuring {name}"))
+            try:
+                readings[name, setting].append(run_json(command, setting.threads, f"measuring {name}"))
+            except BenchError as error:
+                absent[name] = _excuse(name, error)
     sides = []
     for name, path in made.items():
+        if name in absent:
+            continue
         runs = tuple(joined(setting, readings[name, setting]) for key, setting in settings if key == name)
         facts = examine(path)[0] if name == OURS else None
         read = [one for key, setting in settings if key == name for one in readings[key, setting]]
         sides.append(Side(name, about(name), runs, (), facts, with_cache(RIVALS[name].work(path), read)))
+    if not sides:
+        raise BenchError(f"nothing was measured: {'; '.join(absent.values())}")
     judged = noise.judge(steady, fixed_work(), others.cores())
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return Result(when, "local", environment(before, conditions()), judged, limits, tuple(sides), absent or None)
@@ -109,13 +118,20 @@ def _prepared(names: list[str], folder: Path, report: Callable[[str], None]) -> 
         report(f"preparing {name}")
         try:
             made[name] = rival.prepare(folder)
-        except BenchError as error:
-            if name == OURS:
-                raise
-            absent[name] = f"{rival.about}: {error}; {INSTALL} has versions that work"
+        except Exception as error:
+            # Whatever a rival's own tools raise, the others can run.
+            absent[name] = _excuse(name, error)
     if not made:
         raise BenchError(f"nothing to measure: {'; '.join(absent.values())}")
     return made, absent
+
+
+def _excuse(name: str, error: Exception) -> str:
+    """Why a rival has no numbers; our own package has no excuse."""
+    if name == OURS:
+        raise error
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{RIVALS[name].about}: {reason[0]}; {INSTALL} has versions that work"
 
 
 def about(name: str) -> str:

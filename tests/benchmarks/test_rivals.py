@@ -18,7 +18,7 @@ from alm_bench.commands import app
 from alm_bench.figures import decode_share, prefill_share
 from alm_bench.readme import table
 from alm_bench.repeats import repeated
-from alm_bench.results import BenchError, Work, parse_result
+from alm_bench.results import BenchError, Roofline, Work, parse_result
 from alm_bench.rival_runs import RUNS
 from alm_bench.rivals import RIVALS, measure_rivals
 from alm_bench.tables import tables
@@ -80,17 +80,32 @@ def test_what_cannot_be_prepared_is_in_the_tables(monkeypatch: pytest.MonkeyPatc
 
     broken = dataclasses.replace(RIVALS["authors"], prepare=breaks)
     works = dataclasses.replace(RIVALS["transformers"], prepare=rival_files.nothing, work=lambda path: None)
-    monkeypatch.setattr("alm_bench.rivals.RIVALS", {"authors": broken, "transformers": works})
+    dies = dataclasses.replace(works, about="one that dies")
+    monkeypatch.setattr("alm_bench.rivals.RIVALS", {"authors": broken, "transformers": works, "onnx-naive": dies})
     told = {"unit": "s", "positions": 389, "steps": 3, "stages": {"decode": 1.0}, "peak_mb": 5.0, "cache_bytes": 0}
-    monkeypatch.setattr("alm_bench.rivals.run_json", lambda command, threads, what: told)
-    result = measure_rivals(["authors", "transformers"], tmp_path, (1,), 1, lambda words: None)
+    asked = []
+
+    def run(command: list[str], threads: int, what: str) -> dict[str, object]:
+        asked.append(what)
+        if what == "measuring onnx-naive":
+            raise BenchError("killed by signal 4")
+        return told
+
+    monkeypatch.setattr("alm_bench.rivals.run_json", run)
+    monkeypatch.setattr("alm_bench.rivals.fixed_work", lambda: (1.0, 1.0))
+    monkeypatch.setattr("alm_bench.rivals.roofline", lambda count: Roofline(count, 1.0, 1.0))
+    names = ["authors", "transformers", "onnx-naive"]
+    result = measure_rivals(names, tmp_path, (1,), 2, lambda words: None)
     assert [side.name for side in result.sides] == ["transformers"]
+    # What has failed once is not tried again.
+    assert asked == ["measuring transformers", "measuring onnx-naive", "measuring transformers"]
     read = parse_result(result.to_json(), "here")
     (absent,) = [made for made in tables(read) if made.title == "Not measured"]
-    ((name, reason),) = absent.rows
+    (name, reason), (other, died) = absent.rows
+    assert other == "onnx-naive" and died.startswith("one that dies: killed by signal 4; pip install")
     assert name == "authors" and "its builder wants another version; pip install 'alm-edge[rivals]' has" in reason
     shown = table(dataclasses.replace(made_result(made_side("package")), absent=read.absent))
-    assert shown.splitlines()[-1].startswith("| the authors' way: PyTorch float32, no KV cache: its builder wants")
+    assert shown.splitlines()[-2].startswith("| the authors' way: PyTorch float32, no KV cache: its builder wants")
 
 
 def test_our_own_package_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

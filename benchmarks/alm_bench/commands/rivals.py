@@ -23,7 +23,7 @@ def rivals(
     output: Output = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare a package of full-size Mellow with other ways to run the same weights. Needs the extra [rivals]."""
+    """Compare a package of full-size Mellow with other ways to run the same weights. Needs the extra 'rivals'."""
     from alm_bench.rivals import RIVALS, measure_rivals
 
     names = only or list(RIVALS)
