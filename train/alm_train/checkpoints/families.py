@@ -88,7 +88,8 @@ FAMILIES = {
             tokenizer=BERT_VOCABULARY,
             official=("2022",),
             licence="not stated by the authors: read the model card of microsoft/msclap before passing them on",
-            attribution="CLAP by Elizalde, Deshmukh, Al Ismail and Wang (arXiv 2206.04769), github.com/microsoft/CLAP",
+            attribution="CLAP by Elizalde, Deshmukh, Al Ismail and Wang (arXiv 2206.04769), github.com/microsoft/CLAP; "
+            "vocabulary of BERT by Google (Apache-2.0)",
             special=("[PAD]", "[CLS]", "[SEP]"),
             mark="conv_block",
         ),
