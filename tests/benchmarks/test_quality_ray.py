@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ from alm_bench.quality.asking import Done, Question, Work
 from alm_bench.quality.items import TaskError
 from alm_bench.quality.processes import on_processes
 from alm_bench.quality.ray_cluster import on_ray
+
+if TYPE_CHECKING:
+    from alm_export.pipeline import Exported
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +52,16 @@ def test_a_cluster_answers_as_this_machine_does(address: str, tiny_package: Path
     expected = list(on_processes(str(tiny_package), works, 1))
     assert sorted(map(repr, found)) == sorted(map(repr, expected))
     assert [done.work for done in found if done.failed] == [works[4]]
+
+
+def test_a_cluster_scores_as_this_machine_does(
+    address: str, tiny_space: Callable[..., Exported], works: list[Work]
+) -> None:
+    scoring = [Work(work.sources, (Question("score", "score"),)) for work in works]
+    package = str(tiny_space("pam").path)
+    found, expected = list(on_ray(package, scoring, address)), list(on_processes(package, scoring, 1))
+    assert sorted(map(repr, found)) == sorted(map(repr, expected))
+    assert sum(done.said["score"]["windows"] > 0 for done in found if done.said) == 5
 
 
 def test_each_clip_counts_once_when_processes_die(

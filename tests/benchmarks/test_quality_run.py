@@ -239,3 +239,22 @@ def test_a_captioner_is_asked_nothing(
         for line in lines:
             (said,) = line["said"].values()
             assert said == model.caption(line["clip"][0]).text.strip()
+
+
+def test_a_folder_is_scored_as_alm_score_does(tiny_space: Callable[..., Exported], data: Path, tmp_path: Path) -> None:
+    package, folder = tiny_space("pam").path, data / "audio"
+    ours, theirs = tmp_path / "ours.csv", tmp_path / "theirs.csv"
+    done = CliRunner().invoke(app, ["score", str(package), str(folder), "-o", str(ours), "--workers", "2"])
+    assert done.exit_code == 0, done.output
+    from alm.commands import app as sdk
+
+    assert CliRunner().invoke(sdk, ["score", str(package), str(folder), "-o", str(theirs)]).exit_code == 0
+    # Rows come as they are finished.
+    one, other = (sorted(csv.DictReader(path.open()), key=lambda row: row["file"]) for path in (ours, theirs))
+    assert [row["file"] for row in one] == [row["file"] for row in other] == [f"{n}.wav" for n in range(CLIPS)]
+    for mine, yours in zip(one, other, strict=True):
+        assert mine.keys() == yours.keys()
+        assert (mine["file"] == BROKEN) == bool(mine["error"])
+        if not mine["error"]:
+            numbers = [name for name in mine if name not in ("file", "error")]
+            assert [float(mine[name]) for name in numbers] == pytest.approx([float(yours[name]) for name in numbers])

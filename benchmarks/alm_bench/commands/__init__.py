@@ -8,6 +8,7 @@ from alm.commands.ending import run as run_app
 from alm_bench.commands import comparing, reporting, rivals, running
 from alm_bench.quality.command import quality
 from alm_bench.quality.judging_command import judgements
+from alm_bench.quality.scoring_command import score
 
 app = typer.Typer(
     name="alm-bench",
@@ -22,6 +23,7 @@ app.command("rivals")(rivals.rivals)
 app.command("report")(reporting.report)
 app.command("quality")(quality)
 app.command("judgements")(judgements)
+app.command("score")(score)
 
 
 def main() -> None:

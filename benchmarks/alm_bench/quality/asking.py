@@ -99,12 +99,13 @@ class Heard:
 
     def __init__(self, model: Model, sources: tuple[str, ...]) -> None:
         self.model: Any = model
+        self.sources = sources
         self.clip: Clip | None = None
         self.embedding: NDArray[np.float32] | None = None
         self._caption: str | None = None
         if {"ask", "caption"} & set(model.capabilities):
             self.clip = self.model.listen(*sources, window="first")
-        else:
+        elif "similarity" in model.capabilities:
             self.embedding = self.model.embed_audio([sources[0]])[0]
 
     def __enter__(self) -> Heard:
@@ -154,6 +155,11 @@ def _embed_text(heard: Heard, question: Question) -> str:
     return packed(heard.model.embed_text([question.text])[0])
 
 
+def _score(heard: Heard, question: Question) -> dict[str, float]:
+    found = heard.model.score(heard.sources[0])
+    return {**found.values, "windows": len(found.spans)}
+
+
 KINDS: dict[str, Callable[[Heard, Question], Any]] = {
     "ask": _ask,
     "caption": _caption,
@@ -161,6 +167,7 @@ KINDS: dict[str, Callable[[Heard, Question], Any]] = {
     "choose_after_caption": _choose_after_caption,
     "embed_audio": _embed_audio,
     "embed_text": _embed_text,
+    "score": _score,
 }
 
 

@@ -56,13 +56,12 @@ def quality(
     from alm_bench.quality.task_files import read_folder
     from alm_bench.quality.tasks import find_tasks
 
-    if ray is not None and workers is not None:
-        raise typer.BadParameter("--workers and --ray exclude each other: a cluster works on all of its cores")
     if fluency is not None and clap is None:
         raise typer.BadParameter("--fluency takes points off MACE and FENSE, and these need --clap PACKAGE")
+    pool = find_pool(workers, ray)
     tasks, folder = find_tasks(task), read_folder(data)
     plan = make_plan(folder, tasks, AudioFolder(audio or data), limit)
-    pool, answered = _pool(workers, ray), []
+    answered = []
     with ExitStack() as stack:
         judge = None if clap is None else _judge(stack, clap, fluency)
         journal = stack.enter_context(Journal(output.with_suffix(".jsonl")))
@@ -102,7 +101,10 @@ def wide_console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 160)
 
 
-def _pool(workers: int | None, ray: str | None) -> Pool:
+def find_pool(workers: int | None, ray: str | None) -> Pool:
+    """What works on clips: processes here, or a cluster."""
+    if ray is not None and workers is not None:
+        raise typer.BadParameter("--workers and --ray exclude each other: a cluster works on all of its cores")
     from alm_bench.quality.processes import cores, on_processes
     from alm_bench.quality.ray_cluster import on_ray
 
