@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -79,7 +81,7 @@ def measure(paths: Sequence[Path], plan: Plan, report: Report, device: str = "lo
             told[setting] = _read(setting, plan.tokens)
         return told
 
-    rounds, quiet_before, quiet_after = steady_rounds(plan.rounds, once, fixed_work)
+    rounds, quiet_before, quiet_after = steady_rounds(plan.rounds, once, lambda: fixed_work(max(plan.threads)))
     readings = {setting: [told[setting] for told in rounds] for setting in settings}
     sides = []
     names = names_of(paths)
@@ -166,10 +168,12 @@ def _energy(path: Path, threads: int) -> Energy:
     return measure_energy(lambda seconds: int(probe("passes", path, threads, seconds)["passes"]))
 
 
-def fixed_work() -> tuple[float, ...]:
-    """Seconds of `noise.fixed_work` on this machine now."""
+def fixed_work(threads: int) -> tuple[float, ...]:
+    """Seconds of `noise.fixed_work` now, in as many processes at a time as threads are measured: the slowest one's."""
     arguments = [PYTHON, "-m", "alm_bench.noise"]
-    return tuple(run_json(arguments, 1, "measuring how steady this machine is")["seconds"])
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = [pool.submit(run_json, arguments, 1, "measuring how steady this machine is") for _ in range(threads)]
+        return max((tuple(one.result()["seconds"]) for one in waiting), key=statistics.median)
 
 
 def roofline(threads: int) -> Roofline:

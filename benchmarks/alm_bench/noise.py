@@ -17,22 +17,24 @@ import numpy as np
 
 from alm_bench.results import Noise
 
-REPEATS = 25
+REPEATS = 15
 SIZE = 320
 """Rows of the matrices of the fixed work."""
 SPINS, PRODUCTS = 200_000, 16
 """Turns of the interpreter's loop and matrix products in the fixed work, some 15 ms in all on an idle core."""
+READ_MB, READS = 64, 2
+"""Memory that is read, more than caches hold, and how often: some 10 ms. Neighbours take bandwidth and no core."""
 MOST_SPREAD, MOST_DRIFT, MOST_OTHERS = 0.10, 0.05, 0.10
 """A quiet machine: spread of the fixed work, change of its median meanwhile, cores that others use."""
 
 
 def fixed_work() -> tuple[float, ...]:
-    """Seconds of the same work, REPEATS times: an interpreter's loop and matrix products, the first left out.
+    """Seconds of the same work, REPEATS times: an interpreter's loop, matrix products and reads, the first left out.
 
     In a process of its own with one BLAS thread: a second one that comes and goes changes the times by a quarter.
     """
     matrix = np.random.default_rng(0).standard_normal((SIZE, SIZE)).astype(np.float32)
-    seconds = []
+    numbers, seconds = np.ones(READ_MB * 2**20 // 4, np.float32), []
     for _ in range(REPEATS + 1):
         started = time.perf_counter()
         total = 0
@@ -40,6 +42,8 @@ def fixed_work() -> tuple[float, ...]:
             total += number
         for _ in range(PRODUCTS):
             matrix @ matrix
+        for _ in range(READS):
+            numbers @ numbers
         seconds.append(time.perf_counter() - started)
     return tuple(seconds[1:])
 

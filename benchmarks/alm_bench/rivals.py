@@ -77,7 +77,7 @@ def measure_rivals(
 ) -> Result:
     """All rivals that can run here, and why the others cannot. BenchError when our own package cannot."""
     made, absent = _prepared(names, folder, report)
-    before, steady, others = conditions(), fixed_work(), noise.Others()
+    before, steady, others = conditions(), fixed_work(max(threads)), noise.Others()
     limits = tuple(roofline(count) for count in threads)
     settings = [(name, Setting(path, count, "warm")) for count in threads for name, path in made.items()]
     readings: dict[tuple[str, Setting], list[dict[str, Any]]] = {cell: [] for cell in settings}
@@ -102,7 +102,7 @@ def measure_rivals(
         sides.append(Side(name, about(name), runs, (), facts, with_cache(RIVALS[name].work(path), read)))
     if not sides:
         raise BenchError(f"nothing was measured: {'; '.join(absent.values())}")
-    judged = noise.judge(steady, fixed_work(), others.cores())
+    judged = noise.judge(steady, fixed_work(max(threads)), others.cores())
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return Result(when, "local", environment(before, conditions()), judged, limits, tuple(sides), absent or None)
 

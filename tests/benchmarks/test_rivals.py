@@ -92,7 +92,7 @@ def test_what_cannot_be_prepared_is_in_the_tables(monkeypatch: pytest.MonkeyPatc
         return told
 
     monkeypatch.setattr("alm_bench.rivals.run_json", run)
-    monkeypatch.setattr("alm_bench.rivals.fixed_work", lambda: (1.0, 1.0))
+    monkeypatch.setattr("alm_bench.rivals.fixed_work", lambda threads: (1.0, 1.0))
     monkeypatch.setattr("alm_bench.rivals.roofline", lambda count: Roofline(count, 1.0, 1.0))
     names = ["authors", "transformers", "onnx-naive"]
     result = measure_rivals(names, tmp_path, (1,), 2, lambda words: None)
