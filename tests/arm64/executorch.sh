@@ -22,8 +22,8 @@ if [ ! -d "$wheel" ]; then
 fi
 library=$wheel/executorch
 # The libraries of a kind register themselves when they are loaded, so they are linked although nothing calls them.
-aarch64-linux-gnu-g++ -std=c++20 -O2 -DC10_USING_CUSTOM_GENERATED_MACROS -I"$library/include" \
-    -I"$library/include/executorch/runtime/core/portable_type/c10" "$here/run_pte.cc" -o "$root/opt/run_pte" \
+aarch64-linux-gnu-g++ -std=c++20 -O2 -DC10_USING_CUSTOM_GENERATED_MACROS -isystem "$library/include" \
+    -isystem "$library/include/executorch/runtime/core/portable_type/c10" "$here/run_pte.cc" -o "$root/opt/run_pte" \
     -L"$library/lib" -Wl,--no-as-needed -lexecutorch -lexecutorch_kernels_optimized \
     -lexecutorch_backend_xnnpack -lexecutorch_threadpool -Wl,--allow-shlib-undefined
 cat >"$folder/run_pte" <<END
