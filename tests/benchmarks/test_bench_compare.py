@@ -7,14 +7,14 @@ import re
 from pathlib import Path
 
 import pytest
-from benchmarks.made import made_result, made_run, made_side
+from benchmarks.made import FACTS, made_result, made_run, made_side
 from typer.testing import CliRunner
 
 from alm_bench.commands import app
 from alm_bench.comparing import changes, exceeded, table
 from alm_bench.figures import decode_share, middle, prefill_share, rate
 from alm_bench.report import render
-from alm_bench.results import BenchError, Result, write_result
+from alm_bench.results import BenchError, Result, Score, write_result
 from alm_bench.tables import tables
 
 
@@ -78,6 +78,19 @@ def test_results_and_packages_do_not_mix(tmp_path: Path) -> None:
     files = stored(tmp_path, old=made_result())
     done = CliRunner().invoke(app, ["compare", *files, "x.alm"])
     assert "found 1 packages among 2 files" in str(done.exception)
+
+
+def test_a_file_is_not_compared_with_itself(tmp_path: Path) -> None:
+    (file,) = stored(tmp_path, old=made_result())
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["compare", file, file])
+    assert done.exit_code == 2 and "is named twice" in done.output
+
+
+def test_captioners_and_embedders_have_their_own_count(tmp_path: Path) -> None:
+    facts = dataclasses.replace(FACTS, quality={"ranking": Score(0.99, 0.98, 0.995, 276)})
+    side = dataclasses.replace(made_side(), package=facts)
+    (size,) = [made for made in tables(made_result(side)) if made.title.startswith("Size")]
+    assert "99.0% [98.0%, 99.5%] of 276 orders of two texts" in size.rows[0]
 
 
 def test_a_busy_machine_is_marked_everywhere() -> None:
