@@ -85,9 +85,9 @@ def _convolve(
 
 
 def _integer_convolve(graph: GraphBuilder, image: str, kernel: np.ndarray, bias: np.ndarray, name: str) -> str:
-    """In 8 bits, one scale per output channel. Codes lie around 128 for every target: signed ones take onnxruntime four
-    times as long (0.73 s for the convolutions of the official shape against 0.17 s, and 0.41 s in float32, on x86-64
-    with VNNI), and products of two unsigned numbers are exact on processors of both kinds."""
+    """In 8 bits, one scale per output channel. Codes lie around 128 for every target: with signed ones onnxruntime takes
+    at least twice as long for the convolutions of the official shape (x86-64 with VNNI), and products of two unsigned
+    numbers are exact on processors of both kinds."""
     rows = quantize_rows(kernel.reshape(len(kernel), -1), signed=False)
     codes = graph.constant(np.ascontiguousarray(rows.values.T).reshape(kernel.shape), f"{name}.int8")
     heard, heard_scale, heard_zero = graph.op("DynamicQuantizeLinear", image, outputs=3)
