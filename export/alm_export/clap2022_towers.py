@@ -85,8 +85,8 @@ def _convolve(
 
 
 def _integer_convolve(graph: GraphBuilder, image: str, kernel: np.ndarray, bias: np.ndarray, name: str) -> str:
-    """In 8 bits, one scale per output channel. Codes lie around 128 for every target: with signed ones onnxruntime takes
-    at least twice as long for the convolutions of the official shape (x86-64 with VNNI), and products of two unsigned
+    """In 8 bits, one scale per output channel. Codes lie around 128 for every target: signed ones take onnxruntime at
+    least twice as long for the convolutions of the official shape (x86-64 with VNNI), and products of two unsigned
     numbers are exact on processors of both kinds."""
     rows = quantize_rows(kernel.reshape(len(kernel), -1), signed=False)
     codes = graph.constant(np.ascontiguousarray(rows.values.T).reshape(kernel.shape), f"{name}.int8")
