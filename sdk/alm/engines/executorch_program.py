@@ -78,18 +78,6 @@ def set_threads(threads: int) -> None:
         runtime._unsafe_reset_threadpool(threads)
 
 
-@contextmanager
-def _torch_on_one_thread() -> Iterator[None]:
-    """Attention runs on ExecuTorch's threads and has its products from torch: where each of them started torch's
-    threads as well, a prefix on two threads took up to 1.5 times as long."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 class LoadedProgram:
     """A program whose methods run one at a time: they share one block of memory for what they compute."""
 
@@ -133,7 +121,7 @@ class LoadedProgram:
     def execute(self, method: runtime.ExecuTorchMethod, inputs: Sequence[torch.Tensor], where: str) -> list[Array]:
         """Copies of the outputs of one run."""
         try:
-            with self._lock, _torch_on_one_thread():
+            with self._lock:
                 # The runtime's own copies take memory anew each time, which costs a step 2 % of its time.
                 return [output.numpy().copy() for output in method(inputs, clone_outputs=False)]
         except RuntimeError as error:
