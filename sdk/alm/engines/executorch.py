@@ -13,7 +13,6 @@ import weakref
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from alm.engines.base import Array, Float32, Int64
 from alm.engines.executorch_program import (
@@ -25,6 +24,7 @@ from alm.engines.executorch_program import (
     Signature,
     padded_tensor,
     set_threads,
+    torch,
 )
 from alm.errors import EngineError
 from alm.package import Package

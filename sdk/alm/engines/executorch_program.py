@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from alm.engines.base import Array
 from alm.engines.trials import fault_of, run_apart, verdict
@@ -53,6 +52,23 @@ def _silent() -> Iterator[None]:
         os.close(kept)
         os.close(nowhere)
 
+
+@contextmanager
+def _one_openmp_thread() -> Iterator[None]:
+    """What is imported here starts no threads of OpenMP, unless the environment says how many."""
+    given = "OMP_NUM_THREADS" in os.environ
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        yield
+    finally:
+        if not given:
+            del os.environ["OMP_NUM_THREADS"]
+
+
+# Attention runs on ExecuTorch's threads and has its products from torch. Where each of them started torch's threads as
+# well, a prefix on two threads took 1.6 times as long; set_num_threads, which comes later, made that worse.
+with _one_openmp_thread():
+    import torch as torch
 
 with _silent():
     # executorch.runtime is a thin layer over this, and imports the exporter: four seconds of it.
