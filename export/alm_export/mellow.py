@@ -93,10 +93,10 @@ class MellowExporter(Exporter):
         }
 
     def _keeps_int8(self, schemes: Assignment, engine: str) -> bool:
-        """Not in float32, which gives the tokens of PyTorch, and not for onnxruntime-genai, whose graph is joined of
-        nodes without bodies."""
-        quantized = engine == "onnxruntime" and SCHEMES[schemes["decoder"]].bits < 32
-        return quantized and not self.request.options.get("genai")
+        """Where the target gains by it, but not in float32, which gives the tokens of PyTorch, and not for
+        onnxruntime-genai, whose graph is joined of nodes without bodies."""
+        request, quantized = self.request, SCHEMES[schemes["decoder"]].bits < 32
+        return request.target.int8_cache and engine == "onnxruntime" and quantized and not request.options.get("genai")
 
     @cached_property
     def _cache_scales(self) -> CacheScales:

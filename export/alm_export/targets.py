@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from alm.errors import ExportError
-from alm_export.measurements import ANSWERS_ON_ARM, ENGINES_ON_X86, NOT_ON_ARM, QUALITY, Measurement
+from alm_export.measurements import ANSWERS_ON_ARM, CACHES_ON_ARM, ENGINES_ON_X86, NOT_ON_ARM, QUALITY, Measurement
 from alm_quantize.gate import PARTS
 from alm_quantize.schemes import SCHEMES
 
@@ -69,6 +69,8 @@ class Target:
     """Engine its packages run on unless another is asked for."""
     precisions: Mapping[str, Ladders]
     """Ladders per part, by precision."""
+    int8_cache: bool
+    """Whether a quantized Mellow keeps its keys and values in 8 bits on onnxruntime."""
     measured: tuple[Measurement, ...]
     """What the choice of engine and schemes rests on."""
 
@@ -79,15 +81,16 @@ class Target:
         return {**self.precisions[precision], **OWN_LADDERS.get(engine, {}).get(precision, {})}
 
 
-ARM = QUALITY, ANSWERS_ON_ARM, NOT_ON_ARM
+X86 = (ENGINES_ON_X86,)
+ARM = QUALITY, ANSWERS_ON_ARM, CACHES_ON_ARM, NOT_ON_ARM
 TARGETS = {
     target.name: target
     for target in (
-        Target("arm64", "any 64-bit Arm Linux machine", "onnxruntime", _precisions("int8"), ARM),
-        Target("rpi5", "Raspberry Pi 5 (Cortex-A76)", "onnxruntime", _precisions("int8"), ARM),
-        Target("rpi4", "Raspberry Pi 4 (Cortex-A72)", "onnxruntime", _precisions("int8"), ARM),
-        Target("android", "64-bit Arm phones and tablets", "onnxruntime", _precisions("int8"), ARM),
-        Target("x86_64", "any 64-bit x86 machine with AVX2", "onnxruntime", _precisions("uint8"), (ENGINES_ON_X86,)),
+        Target("arm64", "any 64-bit Arm Linux machine", "onnxruntime", _precisions("int8"), False, ARM),
+        Target("rpi5", "Raspberry Pi 5 (Cortex-A76)", "onnxruntime", _precisions("int8"), False, ARM),
+        Target("rpi4", "Raspberry Pi 4 (Cortex-A72)", "onnxruntime", _precisions("int8"), False, ARM),
+        Target("android", "64-bit Arm phones and tablets", "onnxruntime", _precisions("int8"), False, ARM),
+        Target("x86_64", "any 64-bit x86 machine with AVX2", "onnxruntime", _precisions("uint8"), True, X86),
     )
 }
 

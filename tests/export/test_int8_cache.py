@@ -159,14 +159,15 @@ def test_a_run_in_several_chunks_is_one_run(model: SmolLM2, rows: np.ndarray, tm
     assert cache.length == size
 
 
-def test_only_quantized_packages_keep_8_bits_and_sessions_know_it(
+def test_only_quantized_packages_for_x86_keep_8_bits_and_sessions_know_it(
     tiny_export: Callable[[str], Exported], tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mellow, "bundled_probes", lambda rate, samples: bundled_probes(rate, samples)[:3])
-    genai = tmp_path / "genai.alm"
+    genai, arm = tmp_path / "genai.alm", tmp_path / "arm.alm"
     export(replace(request(tiny_weights, genai, "int4"), options={"genai": True}))
+    export(request(tiny_weights, arm, "int4", target="arm64"))
     small, exact = tiny_export("int4").path, tiny_export("fp32").path
-    for path, kind in ((small, np.int8), (exact, np.float32), (genai, np.float32)):
+    for path, kind in ((small, np.int8), (exact, np.float32), (genai, np.float32), (arm, np.float32)):
         with alm.load(path, threads=1) as package:
             clip = package.listen((noise(FRONTEND.samples)[0], RATE))
             kept = clip._open()[0].kept
