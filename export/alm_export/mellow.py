@@ -95,8 +95,9 @@ class MellowExporter(Exporter):
     def _keeps_int8(self, schemes: Assignment, engine: str) -> bool:
         """Where the target gains by it, but not in float32, which gives the tokens of PyTorch, and not for
         onnxruntime-genai, whose graph is joined of nodes without bodies."""
-        request, quantized = self.request, SCHEMES[schemes["decoder"]].bits < 32
-        return request.target.int8_cache and engine == "onnxruntime" and quantized and not request.options.get("genai")
+        if engine != "onnxruntime" or self.request.options.get("genai"):
+            return False
+        return self.request.target.int8_cache and SCHEMES[schemes["decoder"]].bits < 32
 
     @cached_property
     def _cache_scales(self) -> CacheScales:
