@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 import alm
+from alm.answering.turns import Turns
 from alm.models.mellow import Mellow
-from alm.turns import Turns
 from alm_bench.machine import machine
 
 TOKENS = 24

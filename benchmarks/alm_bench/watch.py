@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 import alm
+from alm.answering.drafts import CLEAR
+from alm.answering.generation import Generation, Settings
 from alm.audio.source import Samples
 from alm.audio.windows import tile
-from alm.drafts import CLEAR
-from alm.generation import Generation, Settings
 from alm.listening.events import Event
 from alm.listening.sources import RecordingSource
 from alm.models.mellow import Mellow

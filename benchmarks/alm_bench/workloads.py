@@ -18,10 +18,10 @@ from alm_bench.package_facts import prefix_positions
 from alm_bench.results import BenchError
 
 if TYPE_CHECKING:
-    from alm.answers import Answer
+    from alm.answering.answers import Answer
+    from alm.answering.streaming import AnswerStream
     from alm.models import ClapCap, Mellow, Model
     from alm.models.sound_space import SoundSpace
-    from alm.streaming import AnswerStream
 
 QUESTION, NEXT_QUESTION = "explain the difference in few words.", "which clip is louder?"
 

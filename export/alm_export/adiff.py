@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alm.package import PromptLayout
-from alm.prompt import PromptTokenizer
+from alm.texts.prompt import PromptTokenizer
 from alm_export.captioner import CaptionerExporter
 from alm_export.graph import GraphBuilder
 from alm_export.mapper import build_adiff_mapper

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from alm.models.mellow import Mellow as PackagedMellow
 from alm.models.mellow_self_test import ENCODER_STAGES
 from alm.package import DecoderShape, GenerationDefaults, Manifest, PromptLayout
-from alm.prompt import PromptTokenizer
+from alm.texts.prompt import PromptTokenizer
 from alm_export.components import Components, build_components
 from alm_export.describe import describe
 from alm_export.golden import Arrays, Golden, widened

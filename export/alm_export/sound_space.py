@@ -16,7 +16,7 @@ from alm.errors import ExportError, PromptError
 from alm.models.sound_space import SoundSpace, unit
 from alm.package import EmbeddingSpace, Manifest, PromptPair, TextLayout
 from alm.package.safetensors import write_tensors
-from alm.text import TextTokenizer
+from alm.texts.text import TextTokenizer
 from alm_export import clap2022_towers, clap_towers
 from alm_export.components import Components, write_graphs
 from alm_export.describe import describe

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from alm.answers import Answer, Choice, Piece, Timing, WindowAnswer
+from alm.answering.answers import Answer, Choice, Piece, Timing, WindowAnswer
+from alm.answering.streaming import AnswerStream
 from alm.errors import (
     AlmError,
     AudioError,
@@ -30,7 +31,6 @@ from alm.errors import (
 )
 from alm.loading import load, restore
 from alm.session import Clip
-from alm.streaming import AnswerStream
 
 if TYPE_CHECKING:
     from alm.listening.events import Event

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, overload
 
-from alm.clip_cache import CACHE_BYTES
+from alm.answering.turns import WAITING
 from alm.errors import PackageError
-from alm.saved import read_session
+from alm.heard.clip_cache import CACHE_BYTES
+from alm.heard.saved import read_session
 from alm.session import Clip
-from alm.turns import WAITING
 
 if TYPE_CHECKING:
     from alm.models import Model

@@ -9,18 +9,18 @@ from typing import Unpack
 
 import numpy as np
 
-from alm.answers import Answer, Choice, Piece, Timing, WindowAnswer, answer_of
-from alm.beam_search import BeamSearch
-from alm.choosing import log_likelihoods, options_prompt, softmax
+from alm.answering.answers import Answer, Choice, Piece, Timing, WindowAnswer, answer_of
+from alm.answering.beam_search import BeamSearch
+from alm.answering.choosing import log_likelihoods, options_prompt, softmax
+from alm.answering.drafts import CLEAR, CLEAR_BY_SCHEME
+from alm.answering.generation import Generation, GenerationOptions, Settings
+from alm.answering.streaming import AnswerStream, on_worker
+from alm.answering.turns import Question
 from alm.closing import Closing
-from alm.drafts import CLEAR, CLEAR_BY_SCHEME
 from alm.engines.base import Float32, KVCache
 from alm.errors import AlmError, PromptError
-from alm.generation import Generation, GenerationOptions, Settings
-from alm.prefix import HeardWindow, Reader
-from alm.saved import write_session
-from alm.streaming import AnswerStream, on_worker
-from alm.turns import Question
+from alm.heard.prefix import HeardWindow, Reader
+from alm.heard.saved import write_session
 
 
 class Clip(Closing):

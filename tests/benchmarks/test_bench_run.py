@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import alm
-from alm.answers import Timing
+from alm.answering.answers import Timing
 from alm.listening.sources import RecordingSource
 from alm.session import Clip
 from alm_bench import watch

@@ -10,7 +10,7 @@ import pytest
 from tiny_mellow import FRONTEND, QUESTION, noise
 
 import alm
-from alm.drafts import CLEAR, CLEAR_BY_SCHEME, Continuation
+from alm.answering.drafts import CLEAR, CLEAR_BY_SCHEME, Continuation
 from alm_export.pipeline import Exported
 
 CLIPS = sorted((Path(__file__).parents[2] / "quantize" / "alm_quantize" / "clips").glob("*.ogg"))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from alm.audio_tokens import AudioTokens
+from alm.heard.audio_tokens import AudioTokens
 
 values = st.sampled_from([0.0, -0.0, 1.0, float("nan"), float("inf")]) | st.floats(width=32)
 tables = arrays(np.float32, array_shapes(min_dims=2, max_dims=2, max_side=6), elements=values)

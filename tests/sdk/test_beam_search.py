@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alm.beam_search import BeamSearch
+from alm.answering.beam_search import BeamSearch
+from alm.answering.generation import Settings
 from alm.engines.base import Float32, Int64
-from alm.generation import Settings
 
 VOCABULARY, STOP = 4, 3
 

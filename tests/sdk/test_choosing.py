@@ -7,7 +7,7 @@ import pytest
 from fakes import AUDIO_TOKENS, PREFIX, PROMPT_TOKENS, ROOM, ids_of, noise
 
 import alm
-from alm.choosing import options_prompt
+from alm.answering.choosing import options_prompt
 from alm.errors import PromptError
 from alm.models.mellow import Mellow
 

@@ -19,10 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import alm
-from alm.clip_cache import ClipCache
 from alm.errors import AlmError, EngineError
+from alm.heard.clip_cache import ClipCache
+from alm.heard.prefix import KEPT_PREFIXES
 from alm.models.mellow import Mellow
-from alm.prefix import KEPT_PREFIXES
 
 TOKENS = AUDIO_TOKENS * (WIDTH * 4 + 8)
 """Bytes of one encoding of the fake model, no two of whose audio tokens are equal."""

@@ -268,7 +268,7 @@ def test_interruption_is_status_130(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("alm.generation.greedy", interrupt)
+    monkeypatch.setattr("alm.answering.generation.greedy", interrupt)
     assert run("ask", package, recordings[0], "what?").status == 130
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import alm
-from alm import drafts
-from alm.drafts import CHUNK, Continuation, is_clear
+from alm.answering import drafts
+from alm.answering.drafts import CHUNK, Continuation, is_clear
 from alm.models.mellow import Mellow
 
 QUESTION = "what is it?"

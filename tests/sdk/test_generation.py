@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import alm
-from alm.detokenize import TextStream
+from alm.answering.generation import Settings, sampler
 from alm.errors import EngineError, PromptError
-from alm.generation import Settings, sampler
 from alm.models.mellow import Mellow
+from alm.texts.detokenize import TextStream
 
 BYTES = tokenizer()
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import alm
 from alm.errors import PackageError, PromptError
-from alm.prompt import PromptTokenizer
+from alm.texts.prompt import PromptTokenizer
 
 LAYOUT = manifest().prompt
 JSON = tokenizer().to_str().encode()

@@ -21,11 +21,11 @@ from tiny_mellow import RATE as TINY_RATE
 from tiny_mellow import noise as tiny_noise
 
 import alm
-from alm import saved
 from alm.errors import AlmError, EngineError, SessionError
+from alm.heard import saved
+from alm.heard.prefix import KEPT_PREFIXES
 from alm.models.mellow import Mellow
 from alm.package.safetensors import read_metadata, read_tensors, write_tensors
-from alm.prefix import KEPT_PREFIXES
 
 QUESTIONS = ["what is it?", "how many?", "where?"]
 Parts = tuple[dict[str, Any], dict[str, np.ndarray]]

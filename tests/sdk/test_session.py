@@ -12,8 +12,8 @@ from fakes import AUDIO_TOKENS, PREFIX, PROMPT_TOKENS, RATE, SAMPLES, ids_of, no
 
 import alm
 from alm.errors import AlmError, AudioError
+from alm.heard.prefix import KEPT_PREFIXES
 from alm.models.mellow import Mellow
-from alm.prefix import KEPT_PREFIXES
 
 QUESTIONS = ["what is it?", "how many?", "is it loud?", "where?"]
 
@@ -237,7 +237,7 @@ def test_windows_that_agree_are_one_line(model: Mellow) -> None:
             texts.append(next(answers))
     windows = clip.ask("what?").windows
     changed = (*windows[:2], alm.WindowAnswer(windows[2].start, windows[2].end, "a dog", (1,), "length"))
-    from alm.answers import answer_of
+    from alm.answering.answers import answer_of
 
     joined = answer_of(changed, alm.Timing(0, 0, 0, 0))
     assert joined.text == "[0.0 - 0.2 s] rain\n[0.2 - 0.3 s] a dog"

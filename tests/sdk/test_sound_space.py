@@ -46,7 +46,7 @@ def in_torch(samples: np.ndarray) -> np.ndarray:
 
 
 def text_in_torch(text: str, clap: Clap) -> np.ndarray:
-    from alm.text import TextTokenizer
+    from alm.texts.text import TextTokenizer
 
     ids, _ = TextTokenizer(clap.package.read("tokenizer.json"), clap.space.text).encode(text)
     with torch.inference_mode():

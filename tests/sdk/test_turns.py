@@ -19,9 +19,9 @@ from tiny_mellow import FRONTEND
 from tiny_mellow import RATE as TINY_RATE
 
 import alm
+from alm.answering.turns import Stopped, Turns
 from alm.errors import AlmError, BusyError, EngineError
 from alm.models.mellow import Mellow
-from alm.turns import Stopped, Turns
 
 PATIENCE = 20
 

@@ -14,7 +14,7 @@ from fakes import PREFIX, RATE, SAMPLES, ids_of, noise
 from test_listening_windows import GATE, sounds
 
 import alm
-from alm.answers import Answer, Timing
+from alm.answering.answers import Answer, Timing
 from alm.listening.blocks import Block
 from alm.listening.bounded import Bounded
 from alm.listening.events import LONGEST_SECONDS, Event, Merging

@@ -27,8 +27,8 @@ from alm.commands.output import hearing, print_answer, print_json
 if TYPE_CHECKING:
     from typing import Literal
 
-    from alm.answers import Answer
-    from alm.generation import GenerationOptions
+    from alm.answering.answers import Answer
+    from alm.answering.generation import GenerationOptions
 
 
 def ask(

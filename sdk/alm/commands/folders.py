@@ -13,7 +13,7 @@ import typer
 from alm.commands.output import print_json_line, printable
 
 if TYPE_CHECKING:
-    from alm.answers import Answer
+    from alm.answering.answers import Answer
     from alm.results import Row
 
 SHOWN = 20

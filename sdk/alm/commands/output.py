@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alm.streaming import AnswerStream
+    from alm.answering.streaming import AnswerStream
 
 PIPE_WIDTH = 10_000
 

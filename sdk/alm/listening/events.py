@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from alm.answers import Answer, Timing
+from alm.answering.answers import Answer, Timing
 from alm.listening.windows import SoundWindow
 
 LONGEST_SECONDS = 60.0

@@ -6,14 +6,14 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Self
 
-from alm.answers import Answer
+from alm.answering.answers import Answer
+from alm.answering.streaming import AnswerStream
 from alm.closing import Closing
 from alm.errors import AlmError, BusyError
 from alm.listening.blocks import LiveSource
 from alm.listening.bounded import Bounded
 from alm.listening.events import Event, Merging
 from alm.listening.windows import SoundWindow, Windower
-from alm.streaming import AnswerStream
 
 WINDOWS_WAITING = 8
 """Windows of a live source that wait for the model; 10 MB of sound where a window is 10 s at 32 kHz."""

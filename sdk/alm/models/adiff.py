@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from alm.answering.turns import Turns
 from alm.engines import Engine
-from alm.mapped_prefix import MappedReader, load_mapped_reader
+from alm.heard.mapped_prefix import MappedReader, load_mapped_reader
 from alm.models.answerer import Answerer
 from alm.models.captioner_self_test import captioner_self_test
 from alm.package import Package
 from alm.self_test import SelfTest
-from alm.turns import Turns
 
 
 class Adiff(Answerer):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from alm.answers import Answer
+from alm.answering.answers import Answer
+from alm.answering.generation import GenerationOptions
 from alm.audio import Source, WindowPolicy
-from alm.generation import GenerationOptions
 from alm.models.listener import Listener
 
 

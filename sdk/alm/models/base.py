@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 
-from alm.clip_cache import CACHE_BYTES
+from alm.answering.turns import WAITING
 from alm.closing import Closing
 from alm.engines import Engine, load_engines
 from alm.errors import PackageError
+from alm.heard.clip_cache import CACHE_BYTES
 from alm.package import Manifest, Package
 from alm.self_test import SelfTest
-from alm.turns import WAITING
 
 
 class Model(Closing):

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from alm.engines.base import Array, Float32
-from alm.mapped_prefix import MappedReader
+from alm.heard.mapped_prefix import MappedReader
 from alm.models.listener import Listener
 from alm.package import section
 from alm.self_test import ANY, Golden, GoldenArray, SelfTest, only

@@ -13,15 +13,15 @@ from functools import partial
 import numpy as np
 
 from alm.adaptation import Adapter
+from alm.answering.turns import WAITING
 from alm.audio import Source, WindowPolicy
-from alm.clip_cache import CACHE_BYTES
 from alm.engines.base import Float32, Int64
 from alm.errors import AlmError, ResultsError
+from alm.heard.clip_cache import CACHE_BYTES
 from alm.models.sound_space import Progress, SoundSpace, softmax, unit
 from alm.package import Package
 from alm.search_index import Match, SearchIndex
-from alm.text import TextTokenizer
-from alm.turns import WAITING
+from alm.texts.text import TextTokenizer
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,17 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, Unpack
 
-from alm.answers import Answer
+from alm.answering.answers import Answer
+from alm.answering.generation import GenerationOptions
+from alm.answering.streaming import AnswerStream
+from alm.answering.turns import Turns
 from alm.audio import Source, WindowPolicy
 from alm.engines import Engine
-from alm.generation import GenerationOptions
-from alm.mapped_prefix import MappedReader, load_mapped_reader
+from alm.heard.mapped_prefix import MappedReader, load_mapped_reader
 from alm.models.captioner_self_test import captioner_self_test
 from alm.models.listener import Listener, Progress
 from alm.package import Package, section
 from alm.self_test import SelfTest
-from alm.streaming import AnswerStream
-from alm.turns import Turns
 
 BEAMS = 5
 """What the authors search with."""

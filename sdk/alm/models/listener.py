@@ -12,14 +12,17 @@ from typing import ClassVar, Unpack
 
 import numpy as np
 
+from alm.answering.generation import GenerationOptions, Settings
+from alm.answering.streaming import AnswerStream
+from alm.answering.turns import WAITING, Turns
 from alm.audio import Source, Window, WindowPolicy, compat_window, stream_windows
 from alm.audio.log_mel import package_bank
-from alm.audio_tokens import AudioTokens
-from alm.clip_cache import CACHE_BYTES, ClipCache, sound_hash
 from alm.engines import Engine
 from alm.engines.base import Array, Float32, Graph
 from alm.errors import AlmError, AudioError
-from alm.generation import GenerationOptions, Settings
+from alm.heard.audio_tokens import AudioTokens
+from alm.heard.clip_cache import CACHE_BYTES, ClipCache, sound_hash
+from alm.heard.prefix import KEPT_PREFIXES, HeardWindow, KeptPrefix, Reader, Slots, expanded
 from alm.listening.blocks import LiveSource
 from alm.listening.gate import GateSettings
 from alm.listening.sources import open_source
@@ -27,10 +30,7 @@ from alm.listening.watch import WatchStream
 from alm.listening.windows import SoundWindow, Windower
 from alm.models.base import Model, engines_of
 from alm.package import Package
-from alm.prefix import KEPT_PREFIXES, HeardWindow, KeptPrefix, Reader, Slots, expanded
 from alm.session import Clip
-from alm.streaming import AnswerStream
-from alm.turns import WAITING, Turns
 
 Progress = Callable[[float], None]
 

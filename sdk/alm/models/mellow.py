@@ -10,14 +10,14 @@ from typing import ClassVar
 
 import numpy as np
 
+from alm.answering.turns import Turns
 from alm.engines import Engine
+from alm.heard.prefix import Reader
 from alm.models.answerer import Answerer
 from alm.models.mellow_self_test import mellow_self_test
 from alm.package import Package, section
-from alm.prefix import Reader
-from alm.prompt import PromptTokenizer
 from alm.self_test import SelfTest
-from alm.turns import Turns
+from alm.texts.prompt import PromptTokenizer
 
 
 class Mellow(Answerer):

@@ -9,14 +9,14 @@ from typing import ClassVar
 
 import numpy as np
 
+from alm.answering.turns import WAITING
 from alm.audio import Source, Window, WindowPolicy, compat_windows, stream_windows
-from alm.clip_cache import CACHE_BYTES, ClipCache, sound_hash
 from alm.engines.base import Array, Float32, Graph
 from alm.errors import AlmError, PackageError
+from alm.heard.clip_cache import CACHE_BYTES, ClipCache, sound_hash
 from alm.models.base import Model, engines_of
 from alm.package import EmbeddingSpace, Package, section
 from alm.self_test import ANY, Golden, GoldenArray, SelfTest, only
-from alm.turns import WAITING
 
 Progress = Callable[[int, int], None]
 """Called with how many are done, and of how many."""

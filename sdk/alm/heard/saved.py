@@ -19,15 +19,15 @@ from typing import Annotated
 
 import numpy as np
 
-from alm.audio_tokens import AudioTokens
 from alm.engines.base import Array, KVCache
 from alm.errors import EngineError, PackageError, SessionError
+from alm.heard.audio_tokens import AudioTokens
+from alm.heard.prefix import KEPT_PREFIXES, HeardWindow, Reader, expanded
 from alm.package.atomic import atomic_write
 from alm.package.manifest import Manifest, section
 from alm.package.safetensors import read_metadata, read_tensors, write_tensors
 from alm.package.schema import Between, decode, found, parse_json
 from alm.package.sections import Sha256
-from alm.prefix import KEPT_PREFIXES, HeardWindow, Reader, expanded
 
 SCHEMA = 1
 """The layout that this version writes and reads."""

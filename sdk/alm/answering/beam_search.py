@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from alm.answers import FinishReason
-from alm.detokenize import TextStream
+from alm.answering.answers import FinishReason
+from alm.answering.generation import Settings, greedy
 from alm.engines.base import Decoder, Float32, KVCache
-from alm.generation import Settings, greedy
+from alm.texts.detokenize import TextStream
 
 
 @dataclass(frozen=True)

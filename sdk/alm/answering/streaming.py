@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from typing import ParamSpec, TypeVar
 
-from alm.answers import Answer, Piece
+from alm.answering.answers import Answer, Piece
+from alm.answering.turns import Question, Stopped
 from alm.closing import Closing
 from alm.errors import AlmError
-from alm.turns import Question, Stopped
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from alm.audio_tokens import AudioTokens
+from alm.answering.turns import Question, TurnCache, Turns
 from alm.engines.base import Decoder, Float32, KVCache
-from alm.turns import Question, TurnCache, Turns
+from alm.heard.audio_tokens import AudioTokens
 
 if TYPE_CHECKING:
     from alm.package import GenerationDefaults, Package
-    from alm.prompt import PromptTokenizer
+    from alm.texts.prompt import PromptTokenizer
 
 KEPT_PREFIXES = 4
 """Windows of a recording whose prefix is kept, 40 s of sound. At full size one takes 4 MB, and 12 MB in float32, so

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alm.answering.turns import Question, TurnCache, Turns
 from alm.engines.base import Array, Engine, Float32, Graph, KVCache
+from alm.heard.prefix import HeardWindow, Reader, expanded
 from alm.package import MapperInfo, Package, section
-from alm.prefix import HeardWindow, Reader, expanded
-from alm.prompt import PromptTokenizer
-from alm.turns import Question, TurnCache, Turns
+from alm.texts.prompt import PromptTokenizer
 
 
 @dataclass(frozen=True)

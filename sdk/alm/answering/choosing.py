@@ -9,9 +9,9 @@ from string import ascii_lowercase
 import numpy as np
 from numpy.typing import NDArray
 
+from alm.answering.generation import greedy
 from alm.engines.base import Decoder, Float32, KVCache
 from alm.errors import PromptError
-from alm.generation import greedy
 
 YES_NO = {"yes", "no"}
 

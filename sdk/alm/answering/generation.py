@@ -11,11 +11,11 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from alm.answers import FinishReason
-from alm.detokenize import TextStream
-from alm.drafts import CLEAR, Continuation
+from alm.answering.answers import FinishReason
+from alm.answering.drafts import CLEAR, Continuation
 from alm.engines.base import Decoder, Float32, KVCache
 from alm.errors import EngineError, PromptError
+from alm.texts.detokenize import TextStream
 
 
 class GenerationOptions(TypedDict, total=False):
