@@ -10,6 +10,7 @@ import numpy as np
 from alm.engines.base import Int64
 from alm.errors import PackageError, PromptError
 from alm.memory import give_back
+from alm.texts.tokenizer import check_unicode, load_tokenizer
 
 if TYPE_CHECKING:
     from alm.package import PromptLayout
@@ -24,22 +25,10 @@ class PromptTokenizer:
 
     def __init__(self, tokenizer_json: bytes, layout: PromptLayout | None, vocabulary: int, suffix: str = "") -> None:
         """`layout` is None for a model that takes no question; `suffix` is put behind every question."""
-        # Imported here: reading a package's manifest does not need a tokenizer.
-        from tokenizers import Tokenizer
-
-        try:
-            self._tokenizer = Tokenizer.from_buffer(tokenizer_json)
-        except Exception as error:  # the Rust side raises bare Exception
-            raise PackageError(
-                f"the entry tokenizer.json is not a tokenizer in Hugging Face format ({error}); "
-                "export the package again"
-            ) from error
+        self._tokenizer = load_tokenizer(tokenizer_json)
         self._layout = layout
         self._suffix = suffix
         self._check_ids(vocabulary)
-        # Layout is ours: what the file says about padding and truncation would silently change prompts.
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
         if layout is not None:
             self._tokenizer.add_special_tokens([self._tokenizer.id_to_token(layout.pad_id)])
         # A vocabulary of 49152 leaves 21 MB freed and not given back when it is parsed and changed.
@@ -90,12 +79,7 @@ class PromptTokenizer:
         """The ids of a text, lower-cased when the package asks for it; nothing is added."""
         if not isinstance(text, str):
             raise PromptError(f"expected text, got {type(text).__name__}")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise PromptError(
-                f"the text {text!r} is not valid Unicode ({error.reason} at character {error.start})"
-            ) from error
+        check_unicode(text)
         text = text.lower() if self._layout is not None and self._layout.lowercase else text
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from alm.engines.base import Int64
 from alm.errors import PackageError, PromptError
+from alm.texts.tokenizer import check_unicode, load_tokenizer
 
 if TYPE_CHECKING:
     from alm.package import TextLayout
@@ -21,16 +22,7 @@ class TextTokenizer:
     """
 
     def __init__(self, tokenizer_json: bytes, layout: TextLayout) -> None:
-        # Imported here: reading a package's manifest does not need a tokenizer.
-        from tokenizers import Tokenizer
-
-        try:
-            self._tokenizer = Tokenizer.from_buffer(tokenizer_json)
-        except Exception as error:  # the Rust side raises bare Exception
-            raise PackageError(
-                f"the entry tokenizer.json is not a tokenizer in Hugging Face format ({error}); "
-                "export the package again"
-            ) from error
+        self._tokenizer = load_tokenizer(tokenizer_json)
         size, pad = self._tokenizer.get_vocab_size(with_added_tokens=True), self._tokenizer.id_to_token(layout.pad_id)
         if size > layout.vocabulary or pad is None:
             raise PackageError(
@@ -38,9 +30,6 @@ class TextTokenizer:
                 f"knows {layout.vocabulary} tokens; export the package again"
             )
         self._layout = layout
-        # Layout is ours: what the file says about padding and truncation would silently change texts.
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
         self._tokenizer.add_special_tokens([pad])
 
     def encode(self, text: str) -> tuple[Int64, int]:
@@ -53,12 +42,7 @@ class TextTokenizer:
             raise PromptError(f"found {type(text).__name__}, expected a text")
         if not text.strip():
             raise PromptError(f"the text {text!r} is empty; describe a sound, such as 'a dog barking'")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise PromptError(
-                f"the text {text!r} is not valid Unicode ({error.reason} at character {error.start})"
-            ) from error
+        check_unicode(text)
         start, suffix = self._layout.start, self._layout.suffix
         whole = f"{start or ''}{text}{suffix}"
         ids = np.array(self._tokenizer.encode(whole, add_special_tokens=False).ids, np.int64)
