@@ -20,7 +20,7 @@ from alm_bench.energy import measure_energy
 from alm_bench.environment import conditions, environment
 from alm_bench.package_facts import examine, with_cache
 from alm_bench.page_cache import drop
-from alm_bench.results import BenchError, Energy, Memory, PackageFacts, Result, Roofline, Run, Side, Streaming
+from alm_bench.results import BenchError, Energy, Memory, PackageFacts, Result, Roofline, Run, Side, Streaming, Work
 from alm_bench.steady import steady_rounds
 
 Cache = Literal["warm", "cold"]
@@ -59,6 +59,8 @@ class Plan:
 class Setting:
     """One cell of the sweep."""
 
+    name: str
+    """The side it belongs to."""
     path: Path
     """The package."""
     threads: int
@@ -67,45 +69,60 @@ class Setting:
     """Whether the file is in memory before."""
 
 
+Readings = dict[Setting, dict[str, Any]]
+"""What the processes of one round told."""
+
+
 def measure(paths: Sequence[Path], plan: Plan, report: Report, device: str = "local") -> Result:
     """Measure packages in turn. BenchError and PackageError say what cannot be measured and why."""
-    examined = {path: examine(path) for path in paths}
+    packages = dict(zip(names_of(paths), paths, strict=True))
+    examined = {name: examine(path) for name, path in packages.items()}
     before, others = conditions(), noise.Others()
     limits = tuple(roofline(threads) for threads in plan.threads)
-    settings = [Setting(path, threads, cache) for threads in plan.threads for cache in plan.caches for path in paths]
+    settings = [
+        Setting(name, path, threads, cache)
+        for threads in plan.threads
+        for cache in plan.caches
+        for name, path in packages.items()
+    ]
 
-    def once(number: int) -> dict[Setting, dict[str, Any]]:
+    def once(number: int) -> Readings:
         told = {}
         for setting in settings:
-            report(f"round {number} of {plan.rounds}: {setting.path.name}, {_words(setting)}")
+            report(f"round {number} of {plan.rounds}: {setting.name}, {_words(setting)}")
             told[setting] = _read(setting, plan.tokens)
         return told
 
     rounds, quiet_before, quiet_after = steady_rounds(plan.rounds, once, lambda: fixed_work(max(plan.threads)))
-    readings = {setting: [told[setting] for told in rounds] for setting in settings}
     sides = []
-    names = names_of(paths)
-    for path in paths:
-        facts, work = examined[path]
-        report(f"{path.name}: memory" + (", streaming and energy" if plan.sounds else ""))
-        sides.append(
-            Side(
-                name=names[path],
-                about=about(facts),
-                runs=tuple(joined(setting, readings[setting]) for setting in settings if setting.path == path),
-                memory=tuple(_memory(path, threads, plan.tokens) for threads in plan.threads),
-                package=facts,
-                work=with_cache(
-                    work, [one for setting in settings if setting.path == path for one in readings[setting]]
-                ),
-                streaming=_streaming(path, max(plan.threads), plan.sounds) if plan.sounds else None,
-                energy=_energy(path, max(plan.threads)) if plan.energy else None,
-            )
-        )
+    for name, path in packages.items():
+        report(f"{name}: memory" + (", streaming and energy" if plan.sounds else ""))
+        sides.append(_side(name, path, *examined[name], rounds, plan))
     used = others.cores()
     judged = noise.judge(quiet_before, quiet_after, used)
     made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return Result(made, device, environment(before, conditions()), judged, limits, tuple(sides))
+
+
+def _side(
+    name: str, path: Path, facts: PackageFacts, work: Work | None, rounds: Sequence[Readings], plan: Plan
+) -> Side:
+    readings = readings_of(name, rounds)
+    return Side(
+        name=name,
+        about=about(facts),
+        runs=tuple(joined(setting, told) for setting, told in readings.items()),
+        memory=tuple(_memory(path, threads, plan.tokens) for threads in plan.threads),
+        package=facts,
+        work=with_cache(work, next(iter(readings.values()))),
+        streaming=_streaming(path, max(plan.threads), plan.sounds) if plan.sounds else None,
+        energy=_energy(path, max(plan.threads)) if plan.energy else None,
+    )
+
+
+def readings_of(name: str, rounds: Sequence[Readings]) -> dict[Setting, list[dict[str, Any]]]:
+    """What a side's processes told, by setting, over several rounds of the same settings."""
+    return {setting: [told[setting] for told in rounds] for setting in rounds[0] if setting.name == name}
 
 
 def probe(kind: str, path: Path, threads: int, amount: int) -> dict[str, Any]:
@@ -187,10 +204,19 @@ def _decoded(kind: type, value: dict[str, Any]) -> Any:
     return decode(kind, value, kind.__name__)
 
 
-def names_of(paths: Sequence[Path]) -> dict[Path, str]:
-    """What tables call each file: its name, with the folder where names are the same."""
-    stems = [path.stem for path in paths]
-    return {path: path.stem if stems.count(path.stem) == 1 else f"{path.parent.name}/{path.stem}" for path in paths}
+def names_of(paths: Sequence[Path]) -> tuple[str, ...]:
+    """What tables call a file: its name, with the folder where others share it, numbered if that does not help."""
+    others = set(paths)
+    names = [
+        path.stem
+        if sum(path.stem == other.stem for other in others) == 1
+        else f"{path.absolute().parent.name}/{path.stem}"
+        for path in paths
+    ]
+    return tuple(
+        name if names.count(name) == 1 else f"{name} ({names[: place + 1].count(name)})"
+        for place, name in enumerate(names)
+    )
 
 
 def about(facts: PackageFacts) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+import textwrap
 from pathlib import Path
 
 from alm.commands.ending import run
@@ -15,14 +16,12 @@ from alm_bench.results import BenchError, Result, Run, Side, read_result
 from alm_bench.rivals import OURS
 
 BEGIN, END = "<!-- speed: made by 'make bench' -->", "<!-- speed ends -->"
-HEADER = (
-    "",
-    "two clips, 24 tokens",
-    "389 positions",
-    "tokens/s",
-    "of the machine's limit",
-    "peak memory",
-    "against ours",
+HEADER = ("", "24 tokens about two clips", "prefix of 389", "tokens/s", "of the limit", "memory", "ours against it")
+WIDTH = 120
+"""Columns of a line in the README."""
+NOTE = (
+    "Without a time for two clips it is the decoder alone, on the same prefix; ours has both. Above 1x ours is faster. "
+    "The limit is that of memory or arithmetic for a token, measured on the spot."
 )
 
 
@@ -35,15 +34,20 @@ def table(result: Result) -> str:
     threads = max(run.threads for run in ours.runs)
     mine = _run(ours, threads)
     rows = [_row(result, side, _run(side, threads), mine) for side in result.sides]
-    rows += [_line((reason, *[""] * (len(HEADER) - 1))) for reason in (result.absent or {}).values()]
     lines = [_line(HEADER), _line(("---",) * len(HEADER)), *rows]
     here, rounds = result.environment, len(mine.stages["load"])
     title = (
         f"Full-size Mellow, random weights, {threads} threads of {here.processor} ({here.machine}, {here.cores} "
         f"cores), medians of {rounds}, {result.made[:10]}:"
     )
-    busy = f"\n\nThe machine was busy: {'; '.join(result.noise.busy)}." if result.noise.busy else ""
-    return f"{title}\n\n" + "\n".join(lines) + busy
+    versions = ", ".join(f"{name} {version}" for name, version in here.versions.items())
+    below = [
+        f"{NOTE} Versions: {versions}.",
+        *(f"Not measured: {reason}." for reason in (result.absent or {}).values()),
+    ]
+    if result.noise.busy:
+        below.append(f"The machine was busy: {'; '.join(result.noise.busy)}.")
+    return "\n\n".join((title, "\n".join(lines), *(textwrap.fill(text, WIDTH) for text in below)))
 
 
 def update(text: str, result: Result) -> str:
@@ -66,9 +70,11 @@ def main() -> None:
 def _row(result: Result, side: Side, run: Run, mine: Run) -> str:
     speed, own_speed = rate(run), rate(mine)
     if "answer" in run.stages:
-        against = f"{_median(run, 'answer') / _median(mine, 'answer'):.1f}x the time of ours"
+        against = f"{_median(run, 'answer') / _median(mine, 'answer'):.1f}x"
     elif speed and own_speed:
-        against = f"ours decodes {own_speed / speed:.2f}x as fast"
+        against = f"{own_speed / speed:.2f}x decoding"
+        if "prefix" in run.stages and "prefix" in mine.stages:
+            against += f", {_median(run, 'prefix') / _median(mine, 'prefix'):.2f}x prefix"
     else:
         against = ""
     cells = (

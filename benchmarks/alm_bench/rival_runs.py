@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from alm_bench.engine_runs import decoder_alone
 from alm_bench.own_runners import OWN_RUNNERS, PREFIX, Runner
 from alm_bench.repeats import repeated
 from alm_bench.residency import highest_mb
@@ -27,22 +28,20 @@ CLIPS, SAMPLES = 2, 320_000
 
 
 def package(path: Path, threads: int, tokens: int) -> Runner:
-    """Our package through the SDK, whole, and its decoder on a prefix of the rivals' length."""
+    """Our package through the SDK: whole answers, and its decoder alone as the engines' own runners have it."""
     import alm
-    from alm_bench.own_runners import prefix_rows
     from alm_bench.workloads import cache_bytes, workload
 
     started = time.perf_counter()
     model = alm.load(path, threads=threads)
     load = time.perf_counter() - started
-    run, decoder = workload(model), model.reader.decoder  # type: ignore[attr-defined]
-    rows, seeds = prefix_rows(model.info.decoder.width), iter(range(1000))  # type: ignore[union-attr]
+    run, decoder, seeds = workload(model), model.reader.decoder, iter(range(1000))  # type: ignore[attr-defined]
+    width = model.info.decoder.width  # type: ignore[union-attr]
 
     def once() -> dict[str, float]:
         stages = run(model, time.perf_counter, "s", tokens, next(seeds)).stages
-        cache, started = decoder.new_cache(), time.perf_counter()
-        cache.append(rows)
-        return {**stages, "prefix": time.perf_counter() - started}
+        # An answer's `decode` also makes text of the tokens, which no runner does.
+        return {**stages, **decoder_alone(decoder, width, tokens)}
 
     return Runner(load, once, cache_bytes(model))
 

@@ -5,10 +5,11 @@ Weights are random in the official shapes and the same for all, so speed and mem
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import importlib.metadata
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,9 +17,10 @@ from typing import Any
 
 from alm_bench import noise, rival_files, rival_work
 from alm_bench.environment import conditions, environment
-from alm_bench.measuring import TOKENS, Setting, fixed_work, joined, roofline, run_json
+from alm_bench.measuring import TOKENS, Readings, Setting, fixed_work, joined, readings_of, roofline, run_json
 from alm_bench.package_facts import examine, with_cache
 from alm_bench.results import BenchError, Result, Side, Work
+from alm_bench.steady import steady_rounds
 
 OURS = "package"
 INSTALL = "pip install 'alm-edge[rivals]'"
@@ -41,29 +43,29 @@ class Rival:
 RIVALS = {
     "package": Rival("this project, int4", (), rival_files.package, lambda path: examine(path)[1]),
     "authors": Rival(
-        "the authors' way: PyTorch float32, no KV cache", ("torch",), rival_files.nothing, rival_work.no_cache
+        "PyTorch as the authors run it, no KV cache", ("torch",), rival_files.nothing, rival_work.no_cache
     ),
     "transformers": Rival(
-        "Hugging Face transformers, float32, KV cache",
+        "Hugging Face transformers, KV cache",
         ("torch", "transformers"),
         rival_files.huggingface,
         rival_work.float32,
     ),
-    "llama.cpp": Rival("llama.cpp, decoder alone, Q4_0", ("llama_cpp", "gguf"), rival_files.gguf, rival_work.gguf),
+    "llama.cpp": Rival("llama.cpp, Q4_0", ("llama_cpp", "gguf"), rival_files.gguf, rival_work.gguf),
     "executorch": Rival(
-        "ExecuTorch's own runtime, decoder alone, 8da4w",
+        "ExecuTorch's own runtime, 8da4w",
         ("executorch", "torch"),
         rival_files.executorch,
         rival_work.executorch,
     ),
     "onnxruntime-genai": Rival(
-        "onnxruntime-genai's own builder and generator, decoder alone, int4",
+        "onnxruntime-genai, int4",
         ("onnxruntime_genai", "transformers"),
         rival_files.genai,
         rival_work.genai,
     ),
     "onnx-naive": Rival(
-        "torch.onnx export in onnxruntime, decoder alone, float32, no KV cache",
+        "torch.onnx in onnxruntime, no KV cache",
         ("torch", "transformers", "onnxscript"),
         rival_files.naive_onnx,
         rival_work.no_cache,
@@ -77,34 +79,45 @@ def measure_rivals(
 ) -> Result:
     """All rivals that can run here, and why the others cannot. BenchError when our own package cannot."""
     made, absent = _prepared(names, folder, report)
-    before, steady, others = conditions(), fixed_work(max(threads)), noise.Others()
+    before, others = conditions(), noise.Others()
     limits = tuple(roofline(count) for count in threads)
-    settings = [(name, Setting(path, count, "warm")) for count in threads for name, path in made.items()]
-    readings: dict[tuple[str, Setting], list[dict[str, Any]]] = {cell: [] for cell in settings}
-    for number in range(rounds):
-        for name, setting in settings:
-            if name in absent:
+    settings = [Setting(name, path, count, "warm") for count in threads for name, path in made.items()]
+
+    def once(number: int) -> Readings:
+        told = {}
+        for setting in settings:
+            if setting.name in absent:
                 continue
-            report(f"round {number + 1} of {rounds}: {name}, {setting.threads} threads")
-            words = [name, str(setting.path), str(setting.threads), str(TOKENS)]
-            command = [sys.executable, "-m", "alm_bench.rival_runs", *words]
+            report(f"round {number} of {rounds}: {setting.name}, {setting.threads} threads")
             try:
-                readings[name, setting].append(run_json(command, setting.threads, f"measuring {name}"))
+                told[setting] = _read(setting)
             except BenchError as error:
-                absent[name] = _excuse(name, error)
-    sides = []
-    for name, path in made.items():
-        if name in absent:
-            continue
-        runs = tuple(joined(setting, readings[name, setting]) for key, setting in settings if key == name)
-        facts = examine(path)[0] if name == OURS else None
-        read = [one for key, setting in settings if key == name for one in readings[key, setting]]
-        sides.append(Side(name, about(name), runs, (), facts, with_cache(RIVALS[name].work(path), read)))
+                absent[setting.name] = _excuse(setting.name, error)
+        return told
+
+    kept, quiet_before, quiet_after = steady_rounds(rounds, once, lambda: fixed_work(max(threads)))
+    sides = tuple(_side(name, made[name], kept) for name in made if name not in absent)
     if not sides:
         raise BenchError(f"nothing was measured: {'; '.join(absent.values())}")
-    judged = noise.judge(steady, fixed_work(max(threads)), others.cores())
+    judged = noise.judge(quiet_before, quiet_after, others.cores())
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return Result(when, "local", environment(before, conditions()), judged, limits, tuple(sides), absent or None)
+    here = environment(before, conditions())
+    here = dataclasses.replace(here, versions=here.versions | _versions(side.name for side in sides))
+    return Result(when, "local", here, judged, limits, sides, absent or None)
+
+
+def _read(setting: Setting) -> dict[str, Any]:
+    words = [setting.name, str(setting.path), str(setting.threads), str(TOKENS)]
+    # Every rival sets its own threads. Those of OpenMP would be torch's within ExecuTorch's, which slow it.
+    return run_json([sys.executable, "-m", "alm_bench.rival_runs", *words], 1, f"measuring {setting.name}")
+
+
+def _side(name: str, path: Path, rounds: Sequence[Readings]) -> Side:
+    readings = readings_of(name, rounds)
+    runs = tuple(joined(setting, told) for setting, told in readings.items())
+    facts = examine(path)[0] if name == OURS else None
+    work = with_cache(RIVALS[name].work(path), next(iter(readings.values())))
+    return Side(name, RIVALS[name].about, runs, (), facts, work)
 
 
 def _prepared(names: list[str], folder: Path, report: Callable[[str], None]) -> tuple[dict[str, Path], dict[str, str]]:
@@ -134,10 +147,8 @@ def _excuse(name: str, error: Exception) -> str:
     return f"{RIVALS[name].about}: {reason[0]}; {INSTALL} has versions that work"
 
 
-def about(name: str) -> str:
-    """The rival with the versions of what it needs."""
-    rival = RIVALS[name]
+def _versions(names: Iterable[str]) -> dict[str, str]:
+    """Versions of what these rivals need."""
     owners = importlib.metadata.packages_distributions()
-    packages = sorted({owners[module][0] for module in rival.needs if module in owners})
-    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
-    return rival.about + (f" ({versions})" if versions else "")
+    needed = {owners[module][0] for name in names for module in RIVALS[name].needs if module in owners}
+    return {package.replace("_", "-"): importlib.metadata.version(package) for package in sorted(needed)}

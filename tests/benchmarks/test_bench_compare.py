@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 from alm_bench.commands import app
 from alm_bench.comparing import changes, exceeded, table
 from alm_bench.figures import decode_share, middle, prefill_share, rate
+from alm_bench.measuring import names_of
 from alm_bench.report import render
-from alm_bench.results import BenchError, Result, Score, write_result
+from alm_bench.results import BenchError, Result, Score, read_result, write_result
 from alm_bench.tables import tables
 
 
@@ -84,6 +85,22 @@ def test_a_file_is_not_compared_with_itself(tmp_path: Path) -> None:
     (file,) = stored(tmp_path, old=made_result())
     done = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["compare", file, file])
     assert done.exit_code == 2 and "is named twice" in done.output
+
+
+def test_a_package_is_compared_with_itself_in_turn(tiny_package: Path, tmp_path: Path) -> None:
+    output = tmp_path / "twice.json"
+    words = ["compare", str(tiny_package), str(tiny_package), "--rounds", "1", "-o", str(output)]
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 0
+    sides = read_result(output).sides
+    assert [side.name for side in sides] == [f"{tiny_package.stem} (1)", f"{tiny_package.stem} (2)"]
+    # Each was measured: the second is no copy of the first.
+    assert sides[0].runs[0].stages != sides[1].runs[0].stages
+
+
+def test_names_of_sides_differ() -> None:
+    paths = [Path(name) for name in ("a/x.alm", "b/x.alm", "c/a/x.alm", "y.alm", "y.alm")]
+    assert names_of(paths) == ("a/x (1)", "b/x", "a/x (2)", "y (1)", "y (2)")
 
 
 def test_captioners_and_embedders_have_their_own_count(tmp_path: Path) -> None:

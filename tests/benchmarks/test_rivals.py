@@ -18,7 +18,7 @@ from alm_bench.commands import app
 from alm_bench.figures import decode_share, prefill_share
 from alm_bench.readme import table
 from alm_bench.repeats import repeated
-from alm_bench.results import BenchError, Roofline, Work, parse_result
+from alm_bench.results import STAGES, BenchError, Roofline, Work, parse_result
 from alm_bench.rival_runs import RUNS
 from alm_bench.rivals import RIVALS, measure_rivals
 from alm_bench.tables import tables
@@ -97,15 +97,27 @@ def test_what_cannot_be_prepared_is_in_the_tables(monkeypatch: pytest.MonkeyPatc
     names = ["authors", "transformers", "onnx-naive"]
     result = measure_rivals(names, tmp_path, (1,), 2, lambda words: None)
     assert [side.name for side in result.sides] == ["transformers"]
-    # What has failed once is not tried again.
-    assert asked == ["measuring transformers", "measuring onnx-naive", "measuring transformers"]
+    # A round that does not count and two that do; what has failed once is not tried again.
+    assert asked == ["measuring transformers", "measuring onnx-naive", *["measuring transformers"] * 2]
+    (run_alone,) = result.sides[0].runs
+    assert run_alone.stages == {"decode": (1.0, 1.0)}
+    assert "transformers" in result.environment.versions
     read = parse_result(result.to_json(), "here")
     (absent,) = [made for made in tables(read) if made.title == "Not measured"]
     (name, reason), (other, died) = absent.rows
     assert other == "onnx-naive" and died.startswith("one that dies: killed by signal 4; pip install")
     assert name == "authors" and "its builder wants another version; pip install 'alm-edge[rivals]' has" in reason
     shown = table(dataclasses.replace(made_result(made_side("package")), absent=read.absent))
-    assert shown.splitlines()[-2].startswith("| the authors' way: PyTorch float32, no KV cache: its builder wants")
+    assert "\n\nNot measured: PyTorch as the authors run it, no KV cache: its builder wants" in shown
+
+
+def test_our_package_decodes_as_the_runners_do(tiny_package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole answers through the SDK, and the prefix and the decoder alone on the runners' own rows."""
+    monkeypatch.setattr("alm_bench.own_runners.PREFIX", 40)
+    runner = RUNS["package"](tiny_package, 1, TOKENS)
+    stages = runner.once()
+    assert stages.keys() == {*STAGES} - {"load"}
+    assert runner.cache_bytes > 0 and min(stages.values()) > 0
 
 
 def test_our_own_package_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ def compare(
     """Show results side by side, with ratios. Packages are measured first, in turn in one run."""
     if len(files) < 2:
         raise typer.BadParameter("name at least two files")
-    if twice := [str(path) for path in files if files.count(path) > 1]:
-        raise typer.BadParameter(f"{twice[0]} is named twice")
     packages = [path for path in files if path.suffix == ".alm"]
+    if twice := [str(path) for path in files if files.count(path) > 1 and path not in packages]:
+        raise typer.BadParameter(f"{twice[0]} is named twice")
     if packages and len(packages) < len(files):
         raise BenchError(f"found {len(packages)} packages among {len(files)} files, expected packages or results alone")
     if packages:

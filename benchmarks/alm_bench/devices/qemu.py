@@ -22,7 +22,7 @@ from alm_bench.clocks import COUNT_FILE
 from alm_bench.devices.device import Device
 from alm_bench.devices.site import Far, make_site
 from alm_bench.environment import LIBRARIES, environment
-from alm_bench.measuring import Plan, Setting, about, joined, names_of, run_json
+from alm_bench.measuring import Plan, Setting, about, joined, names_of, readings_of, run_json
 from alm_bench.package_facts import examine, with_cache
 from alm_bench.results import BenchError, Environment, Result, Side
 
@@ -63,25 +63,20 @@ class Qemu(Device):
     def measure(self, packages: Sequence[Path], plan: Plan, report: Callable[[str], None]) -> Result:
         if plan.threads != (1,):
             raise BenchError("instructions are counted on one thread: use --threads 1")
-        examined = {path: examine(path, "aarch64") for path in packages}
-        settings = {path: Setting(path, 1, "warm") for path in packages}
-        readings: dict[Path, list[dict[str, Any]]] = {path: [] for path in packages}
+        settings = [Setting(name, path, 1, "warm") for name, path in zip(names_of(packages), packages, strict=True)]
+        examined = {setting.name: examine(setting.path, "aarch64") for setting in settings}
+        rounds = []
         for number in range(min(plan.rounds, MOST_ROUNDS)):
-            for path in packages:
-                report(f"round {number + 1}: {path.name} on an emulated {self._processor}")
-                readings[path].append(self._count(path.resolve(), plan.tokens))
-        names = names_of(packages)
-        sides = [
-            Side(
-                names[path],
-                about(facts),
-                (joined(settings[path], readings[path]),),
-                (),
-                facts,
-                with_cache(work, readings[path]),
-            )
-            for path, (facts, work) in examined.items()
-        ]
+            told = {}
+            for setting in settings:
+                report(f"round {number + 1}: {setting.name} on an emulated {self._processor}")
+                told[setting] = self._count(setting.path.resolve(), plan.tokens)
+            rounds.append(told)
+        sides = []
+        for name, (facts, work) in examined.items():
+            ((setting, readings),) = readings_of(name, rounds).items()
+            run = joined(setting, readings)
+            sides.append(Side(name, about(facts), (run,), (), facts, with_cache(work, readings)))
         made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         # Nobody else can change a count.
         quiet = noise.Noise((), (), 0.0, ())
