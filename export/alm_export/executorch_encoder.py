@@ -21,7 +21,10 @@ from alm_train.models.mellow import Mellow
 
 
 class AudioEncoderMethod(nn.Module):
-    """(1, samples) to (1, audio_tokens, width), (1, frames, mels) and (1, final_width): tokens, log-mel, latent."""
+    """(1, 1, samples) to (1, audio_tokens, width), (1, frames, mels) and (1, final_width): tokens, log-mel, latent.
+
+    The input has the three dimensions of an `Audio` of executorch/extension/llm: batch, bins, frames.
+    """
 
     def __init__(self, model: Mellow) -> None:
         super().__init__()
@@ -38,7 +41,7 @@ class AudioEncoderMethod(nn.Module):
         self.register_buffer("repeat", F.one_hot(order.long()).float())
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        mel = self.log_mel(waveform)
+        mel = self.log_mel(waveform.reshape(1, -1))
         tokens = self.swin(mel)
         latent = F.linear(tokens.transpose(0, 1), self.mean).reshape(1, -1)
         rows = torch.cat((latent, self.c2l(self.tag(tokens).sigmoid())))

@@ -150,7 +150,7 @@ def _methods(model: Mellow, schemes: Assignment, positions: int) -> dict[str, _M
         _quantize(method.core, schemes["head"])
     encoder = AudioEncoderMethod(model)
     _quantize(encoder, schemes["audio_encoder"])
-    waveform = torch.zeros(1, config.encoder.frontend.samples)
+    waveform = torch.zeros(1, 1, config.encoder.frontend.samples)
     ids, rows = torch.zeros(1, 3, dtype=torch.int64), torch.arange(2)
     return {
         "audio_encoder": _Method(encoder.eval(), (waveform,)),

@@ -122,14 +122,14 @@ int main(int count, char** arguments) {
     std::fprintf(stderr, "%s cannot be loaded: error %d\n", arguments[1], int(inputs.error()));
     return 1;
   }
-  const int samples = inputs->input_tensor_meta(0)->sizes()[1];
+  const int samples = inputs->input_tensor_meta(0)->sizes()[2];
   const auto separator = embed(module, {std::atoll(arguments[4])});
   const int width = int(separator.size());
 
   std::vector<float> rows;
   for (int slot = 0; slot < 2; ++slot) {
     float* clip = audio.data() + (int(audio.size()) >= 2 * samples ? slot * samples : 0);
-    const auto tokens = run(module, "audio_encoder", {from_blob(clip, {1, samples})});
+    const auto tokens = run(module, "audio_encoder", {from_blob(clip, {1, 1, samples})});
     rows.insert(rows.end(), tokens.begin(), tokens.end());
     rows.insert(rows.end(), separator.begin(), separator.end());
   }

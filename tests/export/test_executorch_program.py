@@ -40,7 +40,7 @@ def test_the_encoder_equals_the_model(frontend: FrontendConfig) -> None:
     model = tiny_model(replace(TINY, encoder=replace(ENCODER, frontend=frontend)))
     waveform = torch.from_numpy(noise(frontend.samples, 3))
     with torch.no_grad():
-        tokens, mel, latent = AudioEncoderMethod(model).eval()(waveform)
+        tokens, mel, latent = AudioEncoderMethod(model).eval()(waveform[None])
         htsat = model.audio_encoder.base.htsat
         torch.testing.assert_close(tokens, model.audio_tokens(waveform), rtol=0, atol=1e-5)
         torch.testing.assert_close(mel, htsat.logmel_extractor(waveform), rtol=0, atol=1e-3)

@@ -101,6 +101,8 @@ class ExecuTorchGraph:
         self, method: LoadedMethod, inputs: Sequence[str], outputs: Sequence[str], shapes: Sequence[tuple[int, ...]]
     ) -> None:
         self._method, self._inputs, self._outputs, self._shapes = method, inputs, outputs, shapes
+        meta = method.method.method_meta()
+        self._sizes = [meta.input_tensor_meta(place).sizes() for place in range(len(inputs))]
 
     def run(self, outputs: Sequence[str], **inputs: Array) -> dict[str, Array]:
         """The named outputs; all are computed. EngineError when names or shapes do not fit."""
@@ -111,7 +113,8 @@ class ExecuTorchGraph:
             raise EngineError(
                 f"found inputs {shapes} for {', '.join(outputs)}; expected {expected} for {', '.join(self._outputs)}"
             )
-        found = self._method.run(*(padded_tensor(inputs[name]) for name in self._inputs))
+        given = zip(self._inputs, self._sizes, strict=True)
+        found = self._method.run(*(padded_tensor(inputs[name].reshape(sizes)) for name, sizes in given))
         named = dict(zip(self._outputs, found, strict=True))
         return {name: named[name] for name in outputs}
 

@@ -167,9 +167,11 @@ class LoadedMethod:
 
 
 def _fits(tensor: Any, kind: int, sizes: tuple[int | None, ...]) -> bool:
+    """Whether an input has this type and these sizes; ones before them make no difference."""
     found = tensor.sizes()
-    same = tensor.dtype() == kind and len(found) == len(sizes)
-    return same and all(size in (None, one) for size, one in zip(sizes, found, strict=True))
+    before = len(found) - len(sizes)
+    same = tensor.dtype() == kind and before >= 0 and all(one == 1 for one in found[:before])
+    return same and all(size in (None, one) for size, one in zip(sizes, found[before:], strict=True))
 
 
 def _check_header(entry: str, data: bytes) -> None:
