@@ -15,8 +15,8 @@ import numpy as np
 from alm.errors import DependencyError, ExportError
 from alm_train.models.smollm2 import SmolLM2
 
-PRE_TOKENIZER = "smollm"
-"""llama.cpp's name for the way SmolLM2 splits text before merging bytes."""
+PRE_TOKENIZERS = {("Digits", "ByteLevel"): "smollm", ("ByteLevel",): "gpt-2"}
+"""How tokenizers split text before merging bytes, in Hugging Face's words and in llama.cpp's; SmolLM2 has the first."""
 FILE_TYPES = {"f16": 1, "q4_0": 2, "q8_0": 7, "q4_k": 15}
 """Scheme to llama.cpp's number of the file type; q4_k is its medium mix."""
 BLOCK = 32
@@ -109,13 +109,28 @@ def _add_tokenizer(writer, tokenizer: dict, vocabulary: int, stop_id: int) -> No
     kinds = [CONTROL if place in special or place not in texts else NORMAL for place in range(vocabulary)]
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(PRE_TOKENIZER)
+    writer.add_tokenizer_pre(_pre_tokenizer(tokenizer))
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
     writer.add_token_merges(merges)
     writer.add_bos_token_id(stop_id)
     writer.add_eos_token_id(stop_id)
     writer.add_add_bos_token(False)
+
+
+def _pre_tokenizer(tokenizer: dict) -> str:
+    """llama.cpp's name for the splitting of a tokenizer; ExportError when it has none for it."""
+    found = tokenizer["pre_tokenizer"] or {}
+    steps = found.get("pretokenizers", [found])
+    kinds = tuple(step.get("type") for step in steps)
+    settings = {"individual_digits": True, "add_prefix_space": False, "use_regex": True}
+    usual = all(step.get(key, value) == value for step in steps for key, value in settings.items())
+    if kinds not in PRE_TOKENIZERS or not usual or tokenizer.get("normalizer"):
+        raise ExportError(
+            f"found a tokenizer with the normalizer {json.dumps(tokenizer.get('normalizer'))} and the pre-tokenizer "
+            f"{json.dumps(found)}; GGUF takes no normalizer, and ByteLevel alone or behind Digits; use another engine"
+        )
+    return PRE_TOKENIZERS[kinds]
 
 
 def _library(name: str):

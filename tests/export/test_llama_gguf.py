@@ -54,7 +54,7 @@ def test_it_says_what_llama_cpp_needs_to_know(file):
     assert value("llama.block_count") == CONFIG.layers
     assert value("llama.attention.head_count_kv") == CONFIG.kv_heads
     assert value("llama.rope.freq_base") == CONFIG.rope_theta
-    assert value("tokenizer.ggml.pre") == "smollm"
+    assert value("tokenizer.ggml.pre") == "gpt-2"
     assert len(value("tokenizer.ggml.tokens")) == CONFIG.vocabulary
     assert value("tokenizer.ggml.merges") == ["h e"]
     assert value("tokenizer.ggml.token_type")[:2] == [3, 1]
