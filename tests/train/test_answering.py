@@ -9,13 +9,13 @@ import torch
 from corpora import TINY_RECIPE
 from tokenizers import Tokenizer
 
-from alm_train.answering import IGNORED, Answerer, Heard, answer_all, answering_loss, ask, lesson_at
+from alm_train.answering.hints import mentions, telling_words
+from alm_train.answering.initial import SCALE, initialise
+from alm_train.answering.learning import IGNORED, Answerer, Heard, answer_all, answering_loss, ask, lesson_at
+from alm_train.answering.recipe import read_mellow_recipe
 from alm_train.data.questions import TWO_CLIPS
 from alm_train.data.sounds import LABELS, SOUNDS
-from alm_train.hints import mentions, telling_words
-from alm_train.initial import SCALE, initialise
 from alm_train.models.mellow import Mellow
-from alm_train.recipe import read_recipe
 from alm_train.tokenizer import pad_id, template_texts, train_tokenizer
 
 
@@ -29,7 +29,7 @@ def answerer(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> 
     file: Path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
     file.write_text(TINY_RECIPE)
     torch.manual_seed(0)
-    recipe = read_recipe(file)
+    recipe = read_mellow_recipe(file)
     config = recipe.mellow(len(LABELS), pad_id(tokenizer))
     mellow = Mellow(config)
     # The smallest vocabulary that covers the templates may stay under what the recipe allows.

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alm_train.answering.scoring import is_right
 from alm_train.data.questions import KINDS, TWO_CLIPS, VERDICTS, Pair, choice_of_four, make_question
 from alm_train.data.sounds import LABELS, SOUNDS
-from alm_train.scoring import is_right
 
 pairs = st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS))
 

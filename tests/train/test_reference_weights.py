@@ -12,12 +12,12 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
+from alm_train.answering.scoring import is_right
 from alm_train.checkpoints.weights import Weights, load_weights
 from alm_train.data.questions import KINDS, Pair, Question, choice_of_four, make_question
 from alm_train.data.recordings import FREE_LICENCES
 from alm_train.data.sounds import SYNTHETIC
 from alm_train.data.synthetic import synthesise
-from alm_train.scoring import is_right
 
 FOLDER = Path(str(files("alm_train"))) / "weights/mellow"
 # Far from every seed that training or its evaluation uses.

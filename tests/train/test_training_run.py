@@ -14,12 +14,12 @@ from corpora import TINY_RECIPE, write_corpora
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from alm_train.answering.pipeline import run_mellow
+from alm_train.answering.recipe import MellowRecipe, read_mellow_recipe
 from alm_train.checkpoints.weights import load_weights
 from alm_train.commands import app, main
 from alm_train.data.questions import KINDS
 from alm_train.data.recordings import DataError
-from alm_train.pipeline import run
-from alm_train.recipe import Recipe, read_recipe
 
 
 class Killed(Exception):
@@ -46,10 +46,10 @@ class Silent:
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> MellowRecipe:
     file = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
     file.write_text(TINY_RECIPE)
-    return read_recipe(file)
+    return read_mellow_recipe(file)
 
 
 @pytest.fixture(scope="module")
@@ -58,20 +58,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(recipe: Recipe, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(recipe: MellowRecipe, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("finished")
-    run(recipe, data, output, Silent())
+    run_mellow(recipe, data, output, Silent())
     return output
 
 
 def test_a_run_stopped_in_every_stage_ends_with_the_same_weights(
-    recipe: Recipe, data: Path, finished: Path, tmp_path: Path
+    recipe: MellowRecipe, data: Path, finished: Path, tmp_path: Path
 ) -> None:
     always = recipe.model_copy(update={"checkpoint_seconds": 1e-9})
     for place in (("teacher", 3), ("encoder", 2), ("decoder", 3)):
         with pytest.raises(Killed):
-            run(always, data, tmp_path, Silent(die_at=place))
-    run(always, data, tmp_path, Silent())
+            run_mellow(always, data, tmp_path, Silent(die_at=place))
+    run_mellow(always, data, tmp_path, Silent())
     whole, resumed = (load_file(folder / "weights/model.safetensors") for folder in (finished, tmp_path))
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(tensor, resumed[key]) for key, tensor in whole.items())
@@ -103,12 +103,12 @@ def test_scores_cover_every_kind_and_baseline(finished: Path) -> None:
     assert (finished / "weights/model.safetensors").stat().st_size < 1_000_000
 
 
-def test_another_recipe_does_not_continue_a_run(recipe: Recipe, data: Path, finished: Path) -> None:
+def test_another_recipe_does_not_continue_a_run(recipe: MellowRecipe, data: Path, finished: Path) -> None:
     with pytest.raises(DataError, match="another recipe"):
-        run(recipe.model_copy(update={"seed": 2}), data, finished, Silent())
+        run_mellow(recipe.model_copy(update={"seed": 2}), data, finished, Silent())
 
 
-def test_the_command_prints_the_scores_of_a_finished_run(recipe: Recipe, data: Path, finished: Path) -> None:
+def test_the_command_prints_the_scores_of_a_finished_run(recipe: MellowRecipe, data: Path, finished: Path) -> None:
     file = finished / "tiny.yaml"
     file.write_text(TINY_RECIPE)
     result = CliRunner().invoke(app, ["mellow", str(file), "--data", str(data), "--output", str(finished), "--json"])

@@ -21,7 +21,7 @@ from alm_train.data.library import Clip
 from alm_train.data.measured import read_measured
 from alm_train.models.clap import Clap
 from alm_train.models.frontend import LogMel
-from alm_train.pipeline import Reporter
+from alm_train.run import Reporter
 
 VOICES = ("ravdess", "tess_oaf", "urdu_dev")
 """Corpora whose labels are emotions."""

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 errors = Console(stderr=True)
 
-
 Recipe = Annotated[Path, typer.Argument(help="Recipe, a YAML file.", exists=True, dir_okay=False)]
 Data = Annotated[Path, typer.Option(help="Folder that holds the corpora.", exists=True, file_okay=False)]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of this run; given again, it goes on.")]
@@ -37,19 +36,19 @@ def mellow(recipe: Recipe, data: Data, output: Output, as_json: AsJson = False) 
     A run that was stopped goes on where it stopped when it is started again with the same arguments.
     """
     _require_torch()
-    from alm_train.evaluate import as_json as plain
-    from alm_train.evaluate import as_table
-    from alm_train.pipeline import run
-    from alm_train.recipe import read_recipe
+    from alm_train.answering.evaluate import as_json as plain
+    from alm_train.answering.evaluate import as_table
+    from alm_train.answering.pipeline import run_mellow
+    from alm_train.answering.recipe import read_mellow_recipe
 
-    results = run(read_recipe(recipe), data, output, Bars())
+    results = run_mellow(read_mellow_recipe(recipe), data, output, Bars())
     if as_json:
         print(json.dumps(plain(results), indent=1))
         return
     console = Console()
     for corpus, scores in results.items():
         console.print(as_table(corpus, scores))
-    console.print(f"weights: {output / 'weights'}; log: {output / 'log.jsonl'}")
+    _print_places(output)
 
 
 @app.command()
@@ -66,9 +65,8 @@ def clap(recipe: Recipe, data: Data, output: Output, as_json: AsJson = False) ->
     if as_json:
         print(results.to_json(), end="")
         return
-    card = (output / "weights" / "README.md").read_text(encoding="utf-8")
-    Console().print(Markdown(card[card.index("## Held-out recordings") : card.index("## Limits")]))
-    print(f"weights: {output / 'weights'}; log: {output / 'log.jsonl'}")
+    _print_scores(output)
+    _print_places(output)
 
 
 @app.command()
@@ -90,7 +88,7 @@ def captioner(recipe: Recipe, data: Data, output: Output, as_json: AsJson = Fals
             print(f"{group}, {label}: {caption}")
         named, chance = captioned.named, captioned.named_by_chance
         print(f"{group}, named: {named.right} of {named.total}; shuffled: {chance.right}")
-    print(f"weights: {output / 'weights'}; log: {output / 'log.jsonl'}")
+    _print_places(output)
 
 
 @app.command()
@@ -107,9 +105,8 @@ def difference(recipe: Recipe, data: Data, output: Output, as_json: AsJson = Fal
     if as_json:
         print(results.to_json(), end="")
         return
-    card = (output / "weights" / "README.md").read_text(encoding="utf-8")
-    Console().print(Markdown(card[card.index("## Held-out recordings") : card.index("## Limits")]))
-    print(f"weights: {output / 'weights'}; log: {output / 'log.jsonl'}")
+    _print_scores(output)
+    _print_places(output)
 
 
 @app.command()
@@ -128,6 +125,16 @@ def adaptation(
 
     changes = measure_adaptation(weights, data, seeds, clips, views, Bars())
     print(plain(changes) if as_json else as_markdown(changes))
+
+
+def _print_scores(output: Path) -> None:
+    """The tables of the card that the run has written."""
+    card = (output / "weights" / "README.md").read_text(encoding="utf-8")
+    Console().print(Markdown(card[card.index("## Held-out recordings") : card.index("## Limits")]))
+
+
+def _print_places(output: Path) -> None:
+    print(f"weights: {output / 'weights'}; log: {output / 'log.jsonl'}")
 
 
 def _require_torch() -> None:

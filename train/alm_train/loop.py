@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ from torch import Tensor, nn
 LOG = "log.jsonl"
 """Name of the log in the folder of a run."""
 Metrics = dict[str, float]
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ Report = Callable[[str, int, int, Metrics], None]
 
 
 def run_stage(
-    name: str, module: nn.Module, schedule: Schedule, loss: Loss, validate: Validate, folder: Path, report: Report
-) -> nn.Module:
+    name: str, module: M, schedule: Schedule, loss: Loss, validate: Validate, folder: Path, report: Report
+) -> M:
     """Train `module` in place, resuming from `folder/NAME.pt` when it is there; returns the averaged module.
 
     `folder`/LOG gets one line per validation and per hundred steps.

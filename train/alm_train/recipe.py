@@ -1,4 +1,4 @@
-"""The recipe of a training run: a YAML file, checked in full before anything is computed."""
+"""What the recipes of all families are made of: YAML files, checked in full before anything is computed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from alm.errors import AlmError
 from alm_train.augment import Augmentation
 from alm_train.loop import Schedule
 from alm_train.models.frontend import FrontendConfig
-from alm_train.models.htsat import HTSATConfig
-from alm_train.models.mellow import MellowConfig
-from alm_train.models.smollm2 import SmolLM2Config
 
 AnySection = TypeVar("AnySection", bound="Section")
 
@@ -42,10 +39,10 @@ class ClipsSection(Section):
     """Playback speeds of the training views; the first is 1."""
 
 
-class DataSection(ClipsSection):
+class TaughtDataSection(ClipsSection):
     """Which clips are trained on and held out."""
 
-    synthetic_held_out: int = Field(gt=0)
+    synthetic_held_out: int = Field(ge=0)
     """Held-out clips of each synthetic sound."""
     per_class: int = Field(gt=0)
     """Clips of each class in one epoch: the rare ones come more than once, the common ones in turn."""
@@ -56,15 +53,6 @@ class TeacherSection(Section):
 
     width: int = Field(gt=0)
     dropout: float = Field(ge=0, lt=1)
-
-
-class GuidanceSection(Section):
-    """How much of the encoder's loss comes from the teacher."""
-
-    answers: float = Field(ge=0, le=1)
-    """Share of the cross-entropy taken against the teacher's probabilities instead of the labels."""
-    features: float = Field(ge=0)
-    """Weight of imitating the teacher's last feature map."""
 
 
 class StageSection(Section):
@@ -144,42 +132,6 @@ class EncoderSection(Section):
     drop_path: float = Field(ge=0, lt=1)
 
 
-class DecoderSection(Section):
-    """Shape of the decoder; see `SmolLM2Config`."""
-
-    vocabulary: int = Field(ge=300)
-    width: int = Field(gt=0)
-    hidden: int = Field(gt=0)
-    layers: int = Field(gt=0)
-    heads: int = Field(gt=0)
-    kv_heads: int = Field(gt=0)
-    max_positions: int = Field(gt=0)
-
-
-class AnsweringSection(Section):
-    """The stage that learns to answer, with the encoder frozen."""
-
-    stage: StageSection
-    epoch_questions: int = Field(gt=0)
-    """Questions that count as one epoch."""
-    growth_epochs: int = Field(gt=0)
-    """Epochs until questions are about every sound; see `answering.lesson_at`."""
-    views: int = Field(gt=0)
-    """Augmented views of each clip whose encoder outputs are kept."""
-    prompt_tokens: int = Field(gt=0)
-    """Places for the question."""
-    answer_tokens: int = Field(gt=0)
-    """Longest answer."""
-    augmentation: AugmentationSection
-
-
-class EvaluationSection(Section):
-    """How much is asked about the held-out clips."""
-
-    rounds: int = Field(gt=0)
-    """Times each clip is asked each type of question, with other words and options."""
-
-
 class RunSection(Section):
     """What every recipe begins with."""
 
@@ -189,40 +141,19 @@ class RunSection(Section):
     checkpoint_seconds: float = Field(gt=0)
 
 
-class Recipe(RunSection):
-    """A whole run."""
+class TaughtRecipe(RunSection):
+    """A run whose encoder is guided by a teacher."""
 
-    data: DataSection
+    data: TaughtDataSection
     encoder: EncoderSection
-    decoder: DecoderSection
     augmentation: AugmentationSection
     teacher: TeacherSection
     teaching: StageSection
-    guidance: GuidanceSection
-    tagging: StageSection
-    answering: AnsweringSection
-    evaluation: EvaluationSection
 
     @property
     def frontend(self) -> FrontendConfig:
         """Waveform to log-mel."""
         return FrontendConfig(samples=self.encoder.samples)
-
-    def mellow(self, classes: int, pad_id: int) -> MellowConfig:
-        """The model of this recipe for a number of classes and a tokenizer's pad token."""
-        encoder = self.encoder.model_dump(exclude={"samples"})
-        return MellowConfig(
-            encoder=HTSATConfig(frontend=self.frontend, classes=classes, **encoder),
-            decoder=SmolLM2Config(**self.decoder.model_dump()),
-            repeat=1,
-            prompt_tokens=self.answering.prompt_tokens,
-            pad_id=pad_id,
-        )
-
-
-def read_recipe(path: Path) -> Recipe:
-    """Read and check a recipe; RecipeError names every entry that is wrong."""
-    return read_section(path, Recipe)
 
 
 def read_section(path: Path, kind: type[AnySection]) -> AnySection:

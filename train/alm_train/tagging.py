@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,8 +14,10 @@ from torch.nn import functional as F
 from alm_train.augment import Augmentation, augment
 from alm_train.data.library import Library
 from alm_train.data.sounds import LABELS
-from alm_train.loop import Loss, Metrics, Validate
+from alm_train.loop import Loss, Metrics, Validate, run_stage
 from alm_train.models.htsat import HTSAT
+from alm_train.recipe import TaughtRecipe
+from alm_train.run import Reporter
 from alm_train.teacher import ConvTagger, guide_map
 
 
@@ -63,6 +66,26 @@ def targets_of(library: Library, clips: list[int]) -> Tensor:
     """One-hot (len(clips), classes) targets."""
     labels = torch.tensor([LABELS.index(library.clips[c].label) for c in clips])
     return F.one_hot(labels, len(LABELS)).float()
+
+
+def train_teacher(
+    recipe: TaughtRecipe, train: Library, held_out: Library, output: Path, reporter: Reporter
+) -> ConvTagger:
+    """The teacher that `recipe` asks for, trained on the clips of `train` and watched on `held_out`."""
+    stage = recipe.teaching
+    batches = Batches(train, recipe.data.per_class, stage.batch, recipe.seed)
+    torch.manual_seed(0)
+    teacher = ConvTagger(recipe.frontend.mels, recipe.teacher.width, len(LABELS), recipe.teacher.dropout)
+    with reporter.stage("teacher") as report:
+        return run_stage(
+            "teacher",
+            teacher,
+            stage.schedule(batches.epoch_steps, recipe.seed, recipe.checkpoint_seconds),
+            teacher_loss(batches, recipe.augmentation.settings()),
+            teacher_validation(held_out),
+            output,
+            report,
+        )
 
 
 def teacher_loss(batches: Batches, settings: Augmentation) -> Loss:

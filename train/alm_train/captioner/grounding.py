@@ -22,7 +22,7 @@ from alm_train.data.sounds import LABELS
 from alm_train.models.clap import AudioTower, Clap
 from alm_train.models.frontend import FrontendConfig
 from alm_train.models.two_towers import unit
-from alm_train.pipeline import HELD_OUT_SEEDS, Reporter
+from alm_train.run import HELD_OUT_SEEDS, Reporter
 from alm_train.tagging import half_precision, targets_of
 
 

@@ -32,8 +32,8 @@ from alm_train.loop import LOG, Validate, run_stage
 from alm_train.memory import keep_freed_memory
 from alm_train.models.clap import SUFFIX, Clap
 from alm_train.models.clapcap import ClapCap
-from alm_train.pipeline import Reporter, claim
 from alm_train.recipe import StepsSection
+from alm_train.run import Reporter, claim
 
 VALIDATED = 400
 """Held-out captions whose loss is watched."""

@@ -11,8 +11,8 @@ from alm_train.captioner.grounding import HeardClips
 from alm_train.captioner.recipe import CaptionerRecipe
 from alm_train.checkpoints.weights import write_weights
 from alm_train.contrastive.release import listed, naming_row, percent
+from alm_train.credits import write_credits
 from alm_train.models.clapcap import ClapCap
-from alm_train.release import write_credits
 
 LICENCE = "CC-BY-SA-4.0"
 ATTRIBUTION = (

@@ -12,7 +12,7 @@ from alm_train.data.library import Library, build_library, recorded_clips, synth
 from alm_train.data.measured import read_measured
 from alm_train.data.recordings import Recording, class_groups, read_recordings, training_set, validation_set
 from alm_train.data.sounds import LABELS
-from alm_train.pipeline import HELD_OUT_SEEDS, Reporter
+from alm_train.run import HELD_OUT_SEEDS, Reporter
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,11 @@ from alm_train.contrastive.pairs import TextPairs
 from alm_train.contrastive.reading import Reader, reading_loss, reading_validation
 from alm_train.contrastive.recipe import ClapRecipe
 from alm_train.contrastive.release import write_clap_release
-from alm_train.data.sounds import LABELS
 from alm_train.loop import LOG, run_stage
 from alm_train.memory import keep_freed_memory
 from alm_train.models.clap import Clap
-from alm_train.pipeline import Reporter, claim
-from alm_train.tagging import Batches, teacher_loss, teacher_validation
+from alm_train.run import Reporter, claim
+from alm_train.tagging import Batches, train_teacher
 from alm_train.teacher import ConvTagger
 from alm_train.tokenizer import pad_id, train_tokenizer
 
@@ -39,7 +38,8 @@ def run_clap(recipe: ClapRecipe, data: Path, output: Path, reporter: Reporter) -
     clips = gather_clips(recipe, data, output / "cache", reporter)
     tokenizer = _tokenizer(recipe, data, output)
     clap = _text_tower(recipe, clips, tokenizer, data, output, reporter)
-    teacher = _teacher(recipe, clips, output, reporter)
+    known = [i for i, clip in enumerate(clips.held_out.clips) if clip.label in clips.seen]
+    teacher = train_teacher(recipe, clips.train, clips.held_out.only(known), output, reporter)
     _audio_tower(recipe, clips, clap, teacher, tokenizer, output, reporter)
     centre(clap, clips.train.log_mels[0], ontology_groups(data), tokenizer)
     folder = output / "weights"
@@ -82,31 +82,10 @@ def _text_tower(
             output,
             report,
         )
-    assert isinstance(averaged, Reader)
     torch.manual_seed(0)
     clap = Clap(config)
     clap.caption_encoder.load_state_dict(averaged.tower.state_dict())
     return clap
-
-
-def _teacher(recipe: ClapRecipe, clips: ClapClips, output: Path, reporter: Reporter) -> ConvTagger:
-    stage = recipe.teaching
-    batches = Batches(clips.train, recipe.data.per_class, stage.batch, recipe.seed)
-    torch.manual_seed(0)
-    known = [i for i, clip in enumerate(clips.held_out.clips) if clip.label in clips.seen]
-    teacher = ConvTagger(recipe.frontend.mels, recipe.teacher.width, len(LABELS), recipe.teacher.dropout)
-    with reporter.stage("teacher") as report:
-        averaged = run_stage(
-            "teacher",
-            teacher,
-            stage.schedule(batches.epoch_steps, recipe.seed, recipe.checkpoint_seconds),
-            teacher_loss(batches, recipe.augmentation.settings()),
-            teacher_validation(clips.held_out.only(known)),
-            output,
-            report,
-        )
-    assert isinstance(averaged, ConvTagger)
-    return averaged
 
 
 def _audio_tower(
@@ -132,5 +111,4 @@ def _audio_tower(
             output,
             report,
         )
-    assert isinstance(averaged, Listener)
     clap.load_state_dict(averaged.clap.state_dict())

@@ -7,29 +7,14 @@ from pathlib import Path
 from pydantic import Field
 
 from alm_train.models.clap import ClapConfig
-from alm_train.models.frontend import FrontendConfig
 from alm_train.models.gpt2 import GPT2Config
 from alm_train.models.htsat import HTSATConfig
-from alm_train.recipe import (
-    AugmentationSection,
-    ClipsSection,
-    EncoderSection,
-    RunSection,
-    Section,
-    StageSection,
-    StepsSection,
-    TeacherSection,
-    read_section,
-)
+from alm_train.recipe import Section, StageSection, StepsSection, TaughtDataSection, TaughtRecipe, read_section
 
 
-class ClapDataSection(ClipsSection):
+class ClapDataSection(TaughtDataSection):
     """Which clips are trained on and held out."""
 
-    synthetic_held_out: int = Field(ge=0)
-    """Held-out clips of each synthetic sound."""
-    per_class: int = Field(gt=0)
-    """Clips of each class in one epoch."""
     held_out_per_group: int = Field(ge=0)
     """Classes of each ESC-50 group, first in alphabetical order, that no training clip or its words may be of."""
     ranked: tuple[str, ...]
@@ -73,24 +58,15 @@ class HearingSection(Section):
     """Weight of the encoder's own tagging head."""
 
 
-class ClapRecipe(RunSection):
+class ClapRecipe(TaughtRecipe):
     """A whole run."""
 
     data: ClapDataSection
-    encoder: EncoderSection
     text: TextSection
     embedding: int = Field(gt=0)
     """Size of the shared space."""
-    augmentation: AugmentationSection
-    teacher: TeacherSection
     reading: ReadingSection
-    teaching: StageSection
     hearing: HearingSection
-
-    @property
-    def frontend(self) -> FrontendConfig:
-        """Waveform to log-mel."""
-        return FrontendConfig(samples=self.encoder.samples)
 
     def clap(self, classes: int, vocabulary: int, pad_id: int) -> ClapConfig:
         """The model of this recipe for the classes it hears and its tokenizer."""

@@ -13,8 +13,8 @@ from alm_train.contrastive.clips import ClapClips
 from alm_train.contrastive.evaluate import Naming, Results, Share
 from alm_train.contrastive.recipe import ClapRecipe
 from alm_train.contrastive.spoilt import KINDS
+from alm_train.credits import write_credits
 from alm_train.models.clap import Clap
-from alm_train.release import write_credits
 
 LICENCE = "CC-BY-SA-4.0"
 ATTRIBUTION = (

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from alm_train.answering import Answerer, Asked, answer_all
-from alm_train.answering import Heard as FullyHeard
+from alm_train.answering.learning import Answerer, Asked, answer_all
+from alm_train.answering.learning import Heard as FullyHeard
+from alm_train.answering.scoring import is_right as mellow_is_right
 from alm_train.baselines import cepstral_posteriors
 from alm_train.contrastive.evaluate import Share, share
 from alm_train.data.library import Library
@@ -22,7 +23,6 @@ from alm_train.data.sounds import LABELS
 from alm_train.difference.learning import Ears, Explainer, Lesson, explain
 from alm_train.difference.wording import LENGTHS, OFFICIAL, TASKS, UNSEEN_STEMS, is_right, prompt
 from alm_train.loop import Metrics, Validate
-from alm_train.scoring import is_right as mellow_is_right
 
 DIRECTIONS = {"higher": ("pitch", 1), "lower": ("pitch", -1), "less even": ("swing", 1), "more even": ("swing", -1)}
 """What a comparison says of a measure of the second clip less that of the first."""

@@ -15,8 +15,8 @@ SCALE = 0.1
 def initialise(adiff: Adiff) -> None:
     """Bring audio rows, constants and words to one scale, and let every layer pass a signal of the size it gets.
 
-    As in `alm_train.initial`: matrices are scaled by their inputs, those that write to the residual stream also by
-    its depth. Out of the box a mapper's constants are thirty times as large as what they are to listen to.
+    As in `alm_train.answering.initial`: matrices are scaled by their inputs, those that write to the residual stream
+    also by its depth. Out of the box a mapper's constants are thirty times as large as what they are to listen to.
     """
     decoder = adiff.caption_decoder
     config = adiff.config

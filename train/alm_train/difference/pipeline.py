@@ -11,8 +11,8 @@ from tokenizers import Tokenizer
 from tokenizers.normalizers import Lowercase
 from torch import Tensor
 
-from alm_train.answering import Answerer, hear
-from alm_train.answering import Heard as FullyHeard
+from alm_train.answering.learning import Answerer, hear
+from alm_train.answering.learning import Heard as FullyHeard
 from alm_train.checkpoints.weights import Weights, load_weights
 from alm_train.contrastive.captions import ontology_groups
 from alm_train.data.library import Library, build_library, recorded_clips, synthetic_clips
@@ -28,8 +28,8 @@ from alm_train.loop import LOG, Loss, Validate, run_stage
 from alm_train.memory import keep_freed_memory
 from alm_train.models.adiff import Adiff
 from alm_train.models.mellow import Mellow
-from alm_train.pipeline import Reporter, claim
 from alm_train.recipe import StepsSection
+from alm_train.run import Reporter, claim
 from alm_train.tokenizer import train_tokenizer
 
 HELD_OUT = "esc50"

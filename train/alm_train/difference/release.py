@@ -9,15 +9,16 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from alm_train.answering.release import ATTRIBUTION, LICENCE
 from alm_train.checkpoints.weights import write_weights
 from alm_train.contrastive.evaluate import Share
+from alm_train.credits import write_credits
 from alm_train.data.recordings import Recording
 from alm_train.data.sounds import LABELS
 from alm_train.difference.evaluate import Results, TaskScore
 from alm_train.difference.recipe import DifferenceRecipe
 from alm_train.difference.wording import OFFICIAL
 from alm_train.models.adiff import Adiff
-from alm_train.release import ATTRIBUTION, LICENCE, write_credits
 
 
 def write_difference_release(

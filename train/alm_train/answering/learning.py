@@ -11,11 +11,11 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from alm_train.answering.hints import PresenceProbe, alignment_loss, mentions, telling_words
 from alm_train.augment import Augmentation, augment
 from alm_train.data.library import Library
 from alm_train.data.questions import KINDS, TWO_CLIPS, Pair, Question, make_question
 from alm_train.data.sounds import LABELS
-from alm_train.hints import PresenceProbe, alignment_loss, mentions, telling_words
 from alm_train.loop import Loss, Metrics
 from alm_train.models.htsat import HTSAT, HTSATOutput
 from alm_train.models.mellow import Mellow

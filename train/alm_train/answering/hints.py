@@ -15,9 +15,9 @@ from tokenizers import Encoding, Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from alm_train.answering.initial import SCALE
 from alm_train.data.questions import Question, inverted
 from alm_train.data.sounds import LABELS, SOUNDS
-from alm_train.initial import SCALE
 
 COMMON = 3
 """A token that occurs in the words for more sounds than this says nothing about any of them."""

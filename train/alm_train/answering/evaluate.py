@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from rich.table import Table
 from torch import nn
 
-from alm_train.answering import Answerer, Asked, Heard, answer_all, ask
+from alm_train.answering.learning import Answerer, Asked, Heard, answer_all, ask
+from alm_train.answering.scoring import is_right
 from alm_train.baselines import Posterior, cepstral_posteriors, form, majority_answers
 from alm_train.data.library import Library
 from alm_train.data.questions import KINDS, TWO_CLIPS, Pair, Question, choice_of_four, make_question
 from alm_train.data.sounds import LABELS
 from alm_train.loop import Metrics, Validate
-from alm_train.scoring import is_right
 
 RESAMPLES = 2000
 

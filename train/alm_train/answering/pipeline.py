@@ -5,17 +5,18 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
-from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from alm_train.answering import Answerer, Heard, answering_loss, hear
+from alm_train.answering.evaluate import Score, answering_validation, evaluate
+from alm_train.answering.initial import initialise
+from alm_train.answering.learning import Answerer, Heard, answering_loss, hear
+from alm_train.answering.recipe import MellowRecipe
+from alm_train.answering.release import write_release
 from alm_train.checkpoints.weights import load_weights
 from alm_train.data.library import Library, Progress, build_library, recorded_clips, synthetic_clips
 from alm_train.data.recordings import (
@@ -26,38 +27,22 @@ from alm_train.data.recordings import (
     validation_set,
 )
 from alm_train.data.sounds import LABELS
-from alm_train.evaluate import Score, answering_validation, evaluate
-from alm_train.initial import initialise
-from alm_train.loop import LOG, Report, run_stage
+from alm_train.loop import LOG, run_stage
 from alm_train.memory import keep_freed_memory
 from alm_train.models.htsat import HTSAT
 from alm_train.models.mellow import Mellow
-from alm_train.recipe import Recipe
-from alm_train.release import write_release
+from alm_train.run import HELD_OUT_SEEDS, Reporter, claim
 from alm_train.tagging import (
     Batches,
     GuidedEncoder,
     encoder_validation,
     guided_loss,
-    teacher_loss,
-    teacher_validation,
+    train_teacher,
 )
 from alm_train.teacher import ConvTagger
 from alm_train.tokenizer import pad_id, template_texts, train_tokenizer
 
-HELD_OUT_SEEDS = 1_000_000
-"""First seed of the held-out synthetic sounds, far from those trained on."""
 ONTOLOGY = Path("text/audioset_ontology/ontology.json.gz")
-
-
-class Reporter(Protocol):
-    """How a run shows its progress."""
-
-    def bar(self, name: str) -> AbstractContextManager[Progress]:
-        """A progress bar for one part."""
-
-    def stage(self, name: str) -> AbstractContextManager[Report]:
-        """A progress bar for one training stage, with its metrics."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +57,7 @@ class Clips:
     """Clips of other sources."""
 
 
-def run(recipe: Recipe, data: Path, output: Path, reporter: Reporter) -> dict[str, list[Score]]:
+def run_mellow(recipe: MellowRecipe, data: Path, output: Path, reporter: Reporter) -> dict[str, list[Score]]:
     """Train by `recipe` on the corpora under `data`; the weights end up in `output`/weights.
 
     Started again with the same arguments, it goes on where it stopped. Returns the scores per corpus.
@@ -82,22 +67,13 @@ def run(recipe: Recipe, data: Path, output: Path, reporter: Reporter) -> dict[st
     claim(output, recipe)
     clips = _clips(recipe, data, output, reporter)
     tokenizer = _tokenizer(recipe, data, output)
-    teacher = _teacher(recipe, clips, output, reporter)
+    teacher = train_teacher(recipe, clips.train, clips.held_out, output, reporter)
     htsat = _encoder(recipe, clips, teacher, tokenizer, output, reporter)
     mellow = _answerer(recipe, clips, htsat, tokenizer, output, reporter)
     return _release(recipe, clips, mellow, tokenizer, output, reporter)
 
 
-def claim(output: Path, recipe: BaseModel) -> None:
-    """Tie an output folder to one recipe: checkpoints of another must not be continued."""
-    output.mkdir(parents=True, exist_ok=True)
-    file, text = output / "recipe.json", recipe.model_dump_json(indent=1, exclude={"threads", "checkpoint_seconds"})
-    if file.exists() and file.read_text(encoding="utf-8") != text:
-        raise DataError(f"{output} holds a run of another recipe; give an empty folder with --output")
-    file.write_text(text, encoding="utf-8")
-
-
-def _clips(recipe: Recipe, data: Path, output: Path, reporter: Reporter) -> Clips:
+def _clips(recipe: MellowRecipe, data: Path, output: Path, reporter: Reporter) -> Clips:
     section = recipe.data
     recordings = read_recordings(data, section.corpora)
     chosen = training_set(recordings)
@@ -112,7 +88,7 @@ def _clips(recipe: Recipe, data: Path, output: Path, reporter: Reporter) -> Clip
     return Clips([r for r in chosen if r.path in used], train_library, held_out_library)
 
 
-def _tokenizer(recipe: Recipe, data: Path, output: Path) -> Tokenizer:
+def _tokenizer(recipe: MellowRecipe, data: Path, output: Path) -> Tokenizer:
     file = output / "tokenizer.json"
     if not file.exists():
         texts = template_texts(6000, recipe.seed) + _ontology_texts(data / ONTOLOGY)
@@ -130,27 +106,8 @@ def _ontology_texts(file: Path) -> list[str]:
     return [f"{entry['name']}. {entry['description']}".lower() for entry in classes]
 
 
-def _teacher(recipe: Recipe, clips: Clips, output: Path, reporter: Reporter) -> ConvTagger:
-    stage = recipe.teaching
-    batches = Batches(clips.train, recipe.data.per_class, stage.batch, recipe.seed)
-    torch.manual_seed(0)
-    teacher = ConvTagger(recipe.frontend.mels, recipe.teacher.width, len(LABELS), recipe.teacher.dropout)
-    with reporter.stage("teacher") as report:
-        averaged = run_stage(
-            "teacher",
-            teacher,
-            stage.schedule(batches.epoch_steps, recipe.seed, recipe.checkpoint_seconds),
-            teacher_loss(batches, recipe.augmentation.settings()),
-            teacher_validation(clips.held_out),
-            output,
-            report,
-        )
-    assert isinstance(averaged, ConvTagger)
-    return averaged
-
-
 def _encoder(
-    recipe: Recipe, clips: Clips, teacher: ConvTagger, tokenizer: Tokenizer, output: Path, reporter: Reporter
+    recipe: MellowRecipe, clips: Clips, teacher: ConvTagger, tokenizer: Tokenizer, output: Path, reporter: Reporter
 ) -> HTSAT:
     stage = recipe.tagging
     batches = Batches(clips.train, recipe.data.per_class, stage.batch, recipe.seed + 1)
@@ -173,12 +130,11 @@ def _encoder(
             output,
             report,
         )
-    assert isinstance(averaged, GuidedEncoder)
     return averaged.htsat
 
 
 def _answerer(
-    recipe: Recipe, clips: Clips, htsat: HTSAT, tokenizer: Tokenizer, output: Path, reporter: Reporter
+    recipe: MellowRecipe, clips: Clips, htsat: HTSAT, tokenizer: Tokenizer, output: Path, reporter: Reporter
 ) -> Mellow:
     section = recipe.answering
     torch.manual_seed(0)
@@ -211,11 +167,10 @@ def _answerer(
             output,
             report,
         )
-    assert isinstance(averaged, Answerer)
     return averaged.mellow
 
 
-def _held_out_heard(recipe: Recipe, clips: Clips, htsat: HTSAT, reporter: Reporter) -> Heard:
+def _held_out_heard(recipe: MellowRecipe, clips: Clips, htsat: HTSAT, reporter: Reporter) -> Heard:
     with reporter.bar("listen to held-out clips") as progress:
         return hear(htsat, clips.held_out, 1, recipe.answering.augmentation.settings(), recipe.seed, progress)
 
@@ -234,7 +189,7 @@ def _kept(file: Path, library: Library, compute: Callable[[Progress], Heard], re
 
 
 def _release(
-    recipe: Recipe, clips: Clips, mellow: Mellow, tokenizer: Tokenizer, output: Path, reporter: Reporter
+    recipe: MellowRecipe, clips: Clips, mellow: Mellow, tokenizer: Tokenizer, output: Path, reporter: Reporter
 ) -> dict[str, list[Score]]:
     """Write the weights, then score what was written: the rounding to float16 is part of it."""
     folder = output / "weights"

@@ -1,8 +1,7 @@
-"""What leaves a training run: weights, tokenizer, the scores, the credits and a card that says how they came about."""
+"""What leaves the training of a small Mellow: weights, tokenizer, scores, credits and a card."""
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from collections import Counter
@@ -11,12 +10,13 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from alm_train.answering.evaluate import Score, as_json, percent
+from alm_train.answering.recipe import MellowRecipe
 from alm_train.checkpoints.weights import write_weights
+from alm_train.credits import write_credits
 from alm_train.data.recordings import Recording
 from alm_train.data.sounds import LABELS
-from alm_train.evaluate import Score, as_json, percent
 from alm_train.models.mellow import Mellow
-from alm_train.recipe import Recipe
 
 LICENCE = "CC-BY-SA-4.0"
 ATTRIBUTION = (
@@ -24,12 +24,11 @@ ATTRIBUTION = (
     "Digit Dataset (CC BY-SA 4.0), VCTK speech through codecs (CC BY 4.0) and synthetic sounds; "
     "authors in CREDITS.csv"
 )
-_CREDIT_URL = "https://freesound.org/s/{}/"
 
 
 def write_release(
     folder: Path,
-    recipe: Recipe,
+    recipe: MellowRecipe,
     model: Mellow,
     tokenizer: Tokenizer,
     trained_on: Sequence[Recording],
@@ -45,18 +44,9 @@ def write_release(
     (folder / "README.md").write_text(card(recipe, parameters, trained_on, results), encoding="utf-8")
 
 
-def write_credits(file: Path, trained_on: Sequence[Recording]) -> None:
-    """One row per recording: licence, author, title and where it came from."""
-    with file.open("w", encoding="utf-8", newline="") as out:
-        rows = csv.writer(out, lineterminator="\n")
-        rows.writerow(("corpus", "file", "label", "licence", "author", "title", "source"))
-        for r in trained_on:
-            site, _, number = r.source.partition(":")
-            source = _CREDIT_URL.format(number) if site == "freesound" else r.source
-            rows.writerow((r.corpus, r.path.name, r.label, r.licence, r.author, r.title, source))
-
-
-def card(recipe: Recipe, parameters: int, trained_on: Sequence[Recording], results: dict[str, list[Score]]) -> str:
+def card(
+    recipe: MellowRecipe, parameters: int, trained_on: Sequence[Recording], results: dict[str, list[Score]]
+) -> str:
     """The model card, in Markdown."""
     licences = Counter((r.corpus, r.licence) for r in trained_on)
     sources = "\n".join(f"| {corpus} | {licence} | {n} |" for (corpus, licence), n in sorted(licences.items()))
