@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import pydoc
 import re
 import shlex
 import sys
@@ -48,7 +50,7 @@ def commands() -> Iterator[pytest.param]:
     for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")
         typed = re.findall(r"^\$ (.+)$", text, re.M)
-        inline = re.findall(r"`((?:make|alm|alm-bench|alm-export|alm-train) [^`\n]+)`", text)
+        inline = re.findall(r"`((?:make|alm|alm-bench|alm-export|alm-train|python -m) [^`\n]+)`", text)
         for line in dict.fromkeys(typed + inline):
             for command in line.partition("  #")[0].split(" | "):
                 yield pytest.param(command, id=f"{path.name}-{command}")
@@ -87,6 +89,8 @@ def test_commands_parse(line: str) -> None:
         assert {word for word in words[1:] if "=" not in word} <= set(targets)
     elif program in MAIN:
         check_options(program, words[1:])
+    elif words[1:2] == ["-m"] and words[2].startswith("alm"):
+        assert importlib.util.find_spec(words[2]), f"there is no module {words[2]}"
     else:
         known = ("git", "cd", "python", "python3", "pip", "pytest", "ruff", "mypy", "scp", "ssh", *DEVICE_PROGRAMS)
         assert program in known or Path(ROOT, words[0]).is_file(), f"{program} is neither ours nor usual"
@@ -110,6 +114,14 @@ def test_links_and_files_exist(path: Path) -> None:
     folders = "|".join(entry.name for entry in ROOT.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     named = re.findall(rf"`((?:{folders})/[\w./-]*)`", text)
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_dotted_names_exist(path: Path) -> None:
+    """`alm.load`, `alm.models.Mellow.listen` and the like lead to something."""
+    named = set(re.findall(r"`((?:alm|alm_\w+)(?:\.\w+)+)", path.read_text(encoding="utf-8")))
+    for name in sorted(named):
+        assert pydoc.locate(name) is not None, f"{path.name} names {name}"
 
 
 def test_every_command_is_documented() -> None:
