@@ -16,10 +16,12 @@ from alm.listening.sources import RecordingSource
 from alm.session import Clip
 from alm_bench import watch
 from alm_bench.commands import app
+from alm_bench.measuring import roofline
 from alm_bench.package_facts import examine, with_cache
 from alm_bench.page_cache import drop, resident_share
 from alm_bench.residency import Sampler, highest_mb, thinned
-from alm_bench.results import BenchError, Resident, Work, parse_result
+from alm_bench.results import BenchError, Resident, Roofline, Work, parse_result
+from alm_bench.roofline import WIDEST, kernels
 from alm_bench.workloads import ask, cache_bytes, workload
 from alm_export.pipeline import Exported
 
@@ -64,6 +66,21 @@ def test_stages_are_the_timing_of_the_sdk(tiny_package: Path, monkeypatch: pytes
     assert done.stages["answer"] == first.encode + first.prefill + first.decode
     # Packages are compared over answers of one length, whatever they would say.
     assert [len(made.answer.tokens) for made in streams] == [6, 6] and done.steps == 5
+
+
+def test_a_limit_is_what_the_best_kernels_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenBLAS takes a processor that it does not know for one of 256-bit vectors."""
+    wide, narrow = tmp_path / "wide", tmp_path / "narrow"
+    wide.write_text("flags\t\t: avx2 avx512f avx512bw\n")
+    narrow.write_text("Features\t: fp asimd\n")
+    assert kernels(narrow) == ("",)
+    figures = {"": (37.0, 230.0), WIDEST: (29.0, 440.0)}
+    monkeypatch.setattr("alm_bench.measuring.kernels", lambda: kernels(wide))
+    monkeypatch.setattr(
+        "alm_bench.measuring.run_json",
+        lambda words, threads, what: dict(zip(("read_gbs", "gemm_gflops"), figures[words[-1]], strict=True)),
+    )
+    assert roofline(2) == Roofline(2, 37.0, 440.0)
 
 
 def test_instructions_are_counted_at_the_same_places(tiny_package: Path) -> None:
