@@ -2,8 +2,8 @@
 
 python -m alm_bench.roofline THREADS [KERNELS]     # prints one line of JSON
 
-Products and reads are those of OpenBLAS in numpy, which takes a processor newer than itself for one of 256-bit vectors and
-then multiplies at half the rate. So it is also asked for its 512-bit kernels by name, and the better figure counts.
+Products and reads are those of OpenBLAS in numpy, which takes a processor newer than itself for one of 256-bit vectors
+and then multiplies at half the rate. So it is asked for its 512-bit kernels as well, and the better figure counts.
 """
 
 from __future__ import annotations
