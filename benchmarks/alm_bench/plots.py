@@ -21,8 +21,8 @@ INK = "#123456"
 COLOURS = ("#3b82c4", "#d98021", "#3f9c57", "#b04a9a", "#c2483d", "#7d6bb8")
 BREAKDOWN = {"encode": "listen", "prefill": "read question or prefix", "decode": "answer"}
 """Stages that follow each other in an answer."""
-WIDTH = 7.4
-"""Inches."""
+WIDTH = 5.6
+"""Inches: on the width of a phone, where the page shrinks it to two thirds, text can still be read."""
 
 
 def breakdown(results: dict[str, Result]) -> str:
@@ -139,7 +139,7 @@ def _over_time(axes: Axes, label: str, measured: Memory) -> None:
     files, own = ([getattr(s, field) for s in measured.timeline] for field in ("file_mb", "anonymous_mb"))
     axes.stackplot(seconds, files, own, colors=COLOURS[:2], alpha=0.75, labels=("backed by files", "its own"))
     axes.set_ylabel("MB")
-    axes.set_title(label, fontsize=9, loc="right", color=INK)
+    axes.set_title(label, fontsize=9, loc="left", color=INK)
     top = axes.get_ylim()[1]
     for words, at in measured.marks.items():
         axes.axvline(at, color=INK, linewidth=0.6, linestyle=":")
@@ -185,7 +185,8 @@ def _svg(figure: Any) -> str:
 
 
 def _legend(axes: Axes, columns: int = 3) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.06), ncols=columns, frameon=False, fontsize=8, borderaxespad=0)
+    labelled = axes.get_legend_handles_labels()
+    axes.figure.legend(*labelled, loc="outside upper left", ncols=columns, frameon=False, fontsize=8, borderaxespad=0)
 
 
 def _label(name: str, side: Side, run: Run, results: dict[str, Result]) -> str:
