@@ -57,15 +57,18 @@ def index_folder(
         known = sha256 in contents
         return _Heard(sha256, before.sound(contents[sha256]) if known else model.hear(recording), known)
 
-    recordings = find_recordings(folder)
-    here = {str(recording.path.resolve()) for recording in recordings}
+    # The folder's own links are resolved and not those in it: a recording is known by the name it has there.
+    recordings = find_recordings(Path(folder).resolve())
+    here = {str(recording.path) for recording in recordings}
     gone = [file for file in below(index.files, Path(folder)) if file not in here]
     index, todo = index.updated({}, gone), index.unheard(recordings)
+    if todo:
+        index.write(path)  # before anything is heard: a path that cannot be written costs no hearing
     heard: dict[IndexedFile, HeardSound] = {}
     failed: list[tuple[str, str]] = []
     saved, bad, known = time.monotonic(), [], 0
     for number, done in enumerate(each(todo, hear, workers=workers), 1):
-        place = str(done.recording.path.resolve())
+        place = str(done.recording.path)
         if done.result is None:
             failed.append((done.recording.name, done.error))
             bad.append(place)

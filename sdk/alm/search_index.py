@@ -113,9 +113,11 @@ class SearchIndex:
                 raise PackageError("its metadata names no recordings, so it is no index")
             described = decode(_Description, parse_json(metadata[KEY], KEY), KEY)
             _check(described, tensors)
-        except (PackageError, OSError, ValueError) as error:
+        except OSError as error:
+            raise ResultsError(f"{path} cannot be opened: {error.strerror}; 'alm embed' makes an index") from error
+        except (PackageError, ValueError) as error:
             raise ResultsError(
-                f"{path} is no usable index of sounds: {error}; make it again with 'alm embed'"
+                f"{path} is no usable index of sounds: {error}; delete it and make it again with 'alm embed'"
             ) from error
         return cls(
             described.package,
@@ -139,9 +141,9 @@ class SearchIndex:
             raise ResultsError(f"{path} cannot be written: {error}; free some space or choose another file") from error
 
     def unheard(self, recordings: Iterable[Recording]) -> list[Recording]:
-        """Those that the index lacks, or has with another size or time of last change."""
+        """Those, with absolute paths, that the index lacks or has with another size or time of last change."""
         have = {(file.path, file.size, file.mtime_ns) for file in self.files}
-        return [one for one in recordings if (str(one.path.resolve()), one.size, one.mtime_ns) not in have]
+        return [one for one in recordings if (str(one.path), one.size, one.mtime_ns) not in have]
 
     def sound(self, place: int) -> HeardSound:
         """The vectors of the recording at that place of `files`."""
@@ -189,8 +191,8 @@ class SearchIndex:
 
 
 def below(files: Sequence[IndexedFile], folder: Path) -> list[str]:
-    """The paths of those that lie below a folder, or are that file."""
-    path = str(folder.resolve())
+    """The paths of those that lie below a folder, or are that file, which may be a link itself."""
+    path = str(folder.resolve() if folder.is_dir() else folder.parent.resolve() / folder.name)
     return [file.path for file in files if file.path == path or file.path.startswith(f"{path}/")]
 
 

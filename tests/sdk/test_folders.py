@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -24,7 +26,7 @@ import alm
 from alm.commands import main
 from alm.errors import AudioError, ResultsError
 from alm.folder import each, find_recordings
-from alm.indexing import index_folder
+from alm.indexing import index_folder, remove_folder
 from alm.models import Clap
 from alm.models.sound_space import HeardSound
 from alm.package.safetensors import read_metadata, read_tensors, write_tensors
@@ -147,6 +149,29 @@ def test_lines_for_a_terminal_and_for_a_program(run, folder: Path, tiny_space: E
     assert all(0 <= row["quality"] <= 1 and row["windows"] == 1 for row in rows)
 
 
+@pytest.mark.parametrize("stdout", ["terminal", "file", "pipe"])
+def test_a_bar_counts_where_it_can_be_read(folder: Path, tmp_path: Path, tiny_space: Export, stdout: str) -> None:
+    terminal, shown = pty.openpty()
+    words = ["score", str(tiny_space("pam").path), str(folder)]
+    command = [sys.executable, "-c", "from alm.commands import main; main()", *words]
+    with (tmp_path / "out").open("wb") as file:
+        where = {"terminal": shown, "file": file, "pipe": subprocess.PIPE}[stdout]
+        process = subprocess.Popen(command, stdout=where, stderr=shown, env={**os.environ, "TERM": "xterm"})
+    os.close(shown)
+    told = b""
+    with contextlib.suppress(OSError):  # how a terminal ends that nobody writes to any more
+        while data := os.read(terminal, 4096):
+            told += data
+    os.close(terminal)
+    piped, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    lines = {"terminal": told, "file": (tmp_path / "out").read_bytes(), "pipe": piped}[stdout].splitlines()
+    if stdout != "terminal":
+        assert [line.split()[1] for line in lines] == [b"0.wav", b"2.wav", b"4.wav", b"deep/1.wav", b"deep/3.wav"]
+    assert all(any(line.endswith(name) for line in lines) for name in (b"0.wav", b"deep/3.wav"))
+    assert (b"6/6" in told) == (stdout != "pipe")
+
+
 def test_nothing_usable_is_a_failure(run, tmp_path: Path, tiny_space: Export) -> None:
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "a.wav").write_bytes(b"no")
@@ -224,6 +249,30 @@ def test_an_index_follows_its_folder(clap: Clap, folder: Path, tmp_path: Path) -
     soundfile.write(other / "a.wav", noise(RATE, 20)[0], RATE)
     assert index_folder(clap, other, path).gone == 0
     assert len(SearchIndex.open(path).files) == 6
+
+
+def test_links_are_known_by_their_own_names(clap: Clap, folder: Path, tmp_path: Path) -> None:
+    path, links = tmp_path / "i.almx", tmp_path / "links"
+    links.mkdir()
+    for name in ("a.wav", "b.wav"):
+        (links / name).symlink_to(folder / "0.wav")
+    assert index_folder(clap, links, path).heard == 2
+    (tmp_path / "elsewhere").symlink_to(links)
+    assert index_folder(clap, tmp_path / "elsewhere", path).kept == 2
+    (links / "a.wav").unlink()
+    assert index_folder(clap, links, path).gone == 1
+    assert [file.path for file in SearchIndex.open(path).files] == [str(links.resolve() / "b.wav")]
+    assert remove_folder(clap, links / "b.wav", path) == 1
+
+
+def test_an_index_that_cannot_be_written_costs_no_hearing(
+    clap: Clap, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Path] = []
+    monkeypatch.setattr(clap, "hear", heard.append)
+    with pytest.raises(ResultsError, match="cannot be written"):
+        index_folder(clap, folder, tmp_path / "nowhere" / "i.almx")
+    assert heard == []
 
 
 def test_what_was_moved_is_known_and_what_was_changed_is_heard(
@@ -350,8 +399,11 @@ def test_hostile_indexes_are_errors(clap: Clap, folder: Path, tmp_path: Path) ->
     refused("index.schema", {"schema": 9})
     for data in (b"", b"short", b"\x00" * 100):
         path.write_bytes(data)
-        with pytest.raises(ResultsError, match="no usable index"):
+        with pytest.raises(ResultsError, match=r"no usable index .* delete it and make it again"):
             SearchIndex.open(path)
+    path.unlink()
+    with pytest.raises(ResultsError, match="cannot be opened: No such file or directory; 'alm embed' makes an index"):
+        SearchIndex.open(path)
 
 
 BASE: list[bytes] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -74,13 +76,15 @@ def over_folder(
     recordings = find_recordings(folder)
     if output is None:
         failed = []
-        for done in each(recordings, work, workers=workers):
-            if done.result is None:
-                failed.append((done.recording.name, done.error))
-            elif json:
-                print_json_line({"file": done.recording.name, **done.result})
-            else:
-                print(printable(f"{show(done.result)}  {done.recording.name}"), flush=True)
+        with counting(quiet=json or _piped()) as count:
+            for number, done in enumerate(each(recordings, work, workers=workers), 1):
+                if done.result is None:
+                    failed.append((done.recording.name, done.error))
+                elif json:
+                    print_json_line({"file": done.recording.name, **done.result})
+                else:
+                    print(printable(f"{show(done.result)}  {done.recording.name}"), flush=True)
+                count(number, len(recordings))
     else:
         with Results(output, {**run, "folder": str(folder.resolve())}) as results:
             todo = results.missing(recordings)
@@ -120,6 +124,13 @@ def counting(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("listening"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    # Lines for the same terminal go above the bar; those for a file are not rich's to take.
+    above = sys.stdout.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=above) as progress:
         task = progress.add_task("listening", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _piped() -> bool:
+    """Whether standard output goes to another program, which may write to the same terminal and into a bar."""
+    return stat.S_ISFIFO(os.fstat(1).st_mode)
