@@ -25,7 +25,7 @@ from tokenizers.trainers import BpeTrainer
 
 from alm.package import Manifest, Package, write_package
 from alm.package.safetensors import read_tensors, write_tensors
-from alm_export.graph import GraphBuilder
+from alm_export.graphs.graph import GraphBuilder
 from alm_export.pipeline import Exported, Report, Request, export
 from alm_export.targets import find_target, parse_schemes
 from alm_train.checkpoints.weights import write_weights

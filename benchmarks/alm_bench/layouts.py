@@ -92,7 +92,7 @@ def _build(folder: Path) -> None:
 
     from alm.package.safetensors import write_tensors
     from alm_export.components import ANSWER_ROOM
-    from alm_export.decoder import build_decoder
+    from alm_export.graphs.decoder import build_decoder
     from alm_train.models.mellow import MellowConfig
     from alm_train.models.smollm2 import SmolLM2
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from alm.package import PromptLayout
 from alm.texts.prompt import PromptTokenizer
 from alm_export.captioner import CaptionerExporter
-from alm_export.graph import GraphBuilder
-from alm_export.mapper import build_adiff_mapper
+from alm_export.graphs.graph import GraphBuilder
+from alm_export.graphs.mapper import build_adiff_mapper
 from alm_train.models.clap import SUFFIX, AudioTower
 from alm_train.models.gpt2 import GPT2LM
 

@@ -16,13 +16,13 @@ from alm.errors import ExportError
 from alm.models.captioner_self_test import prefix_of
 from alm.models.listener import Listener
 from alm.package import DecoderShape, GenerationDefaults, Manifest, MapperInfo, PromptLayout
-from alm_export.clap_towers import build_audio_tower
 from alm_export.components import Components, write_graphs
-from alm_export.decoder import embedding_graph
 from alm_export.describe import describe
 from alm_export.golden import Arrays, Golden, widened
-from alm_export.gpt2_decoder import array, build_gpt2_decoder
-from alm_export.graph import GraphBuilder
+from alm_export.graphs.clap_towers import build_audio_tower
+from alm_export.graphs.decoder import embedding_graph
+from alm_export.graphs.gpt2_decoder import build_gpt2_decoder
+from alm_export.graphs.graph import GraphBuilder, array
 from alm_export.pipeline import Exporter, Report, Request
 from alm_quantize.gate import Assignment
 from alm_quantize.probes import bundled_clips, folder_clips

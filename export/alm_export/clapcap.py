@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alm_export.captioner import CaptionerExporter
-from alm_export.graph import GraphBuilder
-from alm_export.mapper import build_clapcap_mapper
+from alm_export.graphs.graph import GraphBuilder
+from alm_export.graphs.mapper import build_clapcap_mapper
 from alm_train.models.clap import AudioTower
 from alm_train.models.gpt2 import GPT2LM
 

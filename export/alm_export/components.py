@@ -12,10 +12,10 @@ import numpy as np
 from alm.errors import ExportError
 from alm.package import Component
 from alm.package.safetensors import write_tensors
-from alm_export.audio_encoder import build_audio_encoder
-from alm_export.decoder import build_decoder, build_token_embedding
 from alm_export.executorch_program import DELEGATION, PROGRAM, delegation_json, write_program
-from alm_export.graph import GraphBuilder
+from alm_export.graphs.audio_encoder import build_audio_encoder
+from alm_export.graphs.decoder import build_decoder, build_token_embedding
+from alm_export.graphs.graph import GraphBuilder
 from alm_export.llama_gguf import BLOCK, quantize_gguf, write_gguf
 from alm_quantize.cache_scales import CacheScales
 from alm_quantize.gate import Assignment

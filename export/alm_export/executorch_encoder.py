@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from alm_export.executorch_layers import LayerNorm, linear
-from alm_export.spectrogram import FourStep
+from alm_export.graphs.spectrogram import FourStep
 from alm_train.models.frontend import LogMel
 from alm_train.models.htsat import HTSAT, Block, PatchMerging, WindowAttention
 from alm_train.models.mellow import Mellow

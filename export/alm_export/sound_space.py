@@ -17,10 +17,10 @@ from alm.models.sound_space import SoundSpace, unit
 from alm.package import EmbeddingSpace, Manifest, PromptPair, TextLayout
 from alm.package.safetensors import write_tensors
 from alm.texts.text import TextTokenizer
-from alm_export import clap2022_towers, clap_towers
 from alm_export.components import Components, write_graphs
 from alm_export.describe import describe
 from alm_export.golden import Arrays, Golden, widened
+from alm_export.graphs import clap2022_towers, clap_towers
 from alm_export.pipeline import Exporter, Report, Request
 from alm_quantize.gate import Assignment
 from alm_quantize.likeness import Float32, Likeness

@@ -11,9 +11,9 @@ import torch
 from tiny_mellow import DECODER, ENCODER, FRONTEND, TINY, noise, run_graph, tiny_model
 
 from alm.errors import ExportError
-from alm_export.audio_encoder import build_audio_encoder
-from alm_export.graph import GraphBuilder
-from alm_export.spectrogram import log_mel
+from alm_export.graphs.audio_encoder import build_audio_encoder
+from alm_export.graphs.graph import GraphBuilder
+from alm_export.graphs.spectrogram import log_mel
 from alm_train.models.frontend import FrontendConfig, LogMel
 from alm_train.models.htsat import HTSATConfig
 from alm_train.models.mellow import MellowConfig

@@ -21,7 +21,7 @@ from alm.errors import EngineError, ExportError, PackageError, PromptError
 from alm.package import write_package
 from alm.verify import verify
 from alm_export.commands import app
-from alm_export.gpt2_decoder import build_gpt2_decoder
+from alm_export.graphs.gpt2_decoder import build_gpt2_decoder
 from alm_export.pipeline import Exported
 from alm_train.models.adiff import Adiff
 from alm_train.models.clapcap import ClapCap

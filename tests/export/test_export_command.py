@@ -24,8 +24,9 @@ from tiny_mellow import DECODER, RATE, TINY, noise, request, tiny_model, write_t
 import alm
 from alm.package import Package
 from alm.verify import verify
-from alm_export import audio_encoder, mellow
+from alm_export import mellow
 from alm_export.commands import main
+from alm_export.graphs import audio_encoder
 from alm_export.pipeline import STAGES, export
 from alm_export.targets import TARGETS
 from alm_quantize.probes import bundled_probes

@@ -19,8 +19,8 @@ from alm.errors import EngineError, SessionError
 from alm.package.safetensors import write_tensors
 from alm.package.sections import DecoderShape
 from alm_export import mellow
-from alm_export.decoder import build_decoder
-from alm_export.int8_cache import LONG
+from alm_export.graphs.decoder import build_decoder
+from alm_export.graphs.int8_cache import LONG
 from alm_export.pipeline import Exported, export
 from alm_quantize.cache_scales import CacheScales, cache_scales
 from alm_quantize.probes import bundled_probes

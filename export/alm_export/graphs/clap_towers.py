@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
-from alm_export.audio_encoder import hear, layer_norm, project
-from alm_export.decoder import dequantized_rows
-from alm_export.graph import GraphBuilder
+from alm_export.graphs.audio_encoder import hear, layer_norm, project
+from alm_export.graphs.decoder import dequantized_rows
+from alm_export.graphs.graph import GraphBuilder, array
 from alm_quantize.schemes import SCHEMES
 from alm_train.models.clap import AudioTower, TextTower
 from alm_train.models.gpt2 import InOutLinear, Layer
@@ -107,8 +106,3 @@ def attention(
 
 def _linear(graph: GraphBuilder, value: str, layer: InOutLinear, name: str, scheme: str) -> str:
     return graph.linear(value, array(layer.weight).T, scheme, name, array(layer.bias))
-
-
-def array(parameter: torch.Tensor) -> np.ndarray:
-    """As numpy float32."""
-    return parameter.detach().float().cpu().numpy()

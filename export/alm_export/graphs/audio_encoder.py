@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from alm_export.graph import GraphBuilder
-from alm_export.spectrogram import log_mel
+from alm_export.graphs.graph import GraphBuilder, array
+from alm_export.graphs.spectrogram import log_mel
 from alm_train.models.htsat import HTSAT, Block, HTSATConfig, PatchMerging
 from alm_train.models.mellow import Mellow
 from alm_train.models.projection import Projection
@@ -28,7 +28,7 @@ def build_audio_encoder(model: Mellow, scheme: str) -> GraphBuilder:
     graph = GraphBuilder("audio_encoder")
     tokens, latent = hear(graph, htsat, scheme)
     frames = _tag(graph, tokens, htsat, scheme)
-    described = graph.linear(frames, _array(base.c2l.weight), scheme, "c2l", _array(base.c2l.bias))
+    described = graph.linear(frames, array(base.c2l.weight), scheme, "c2l", array(base.c2l.bias))
     rows = graph.op("Concat", latent, described, axis=0)
     projected = project(graph, rows, model.audio_encoder.projection, scheme)
     order = np.concatenate(([0], 1 + np.arange(config.positions).repeat(model.config.repeat)))
@@ -101,7 +101,7 @@ class _SwinBuilder:
         head_dim = width // attention.heads
         # The query scale moves into the weights, which saves a pass over the queries.
         factor = np.repeat(np.float32([head_dim**-0.5, 1, 1]), width)
-        weight, bias = _array(attention.qkv.weight) * factor[:, None], _array(attention.qkv.bias) * factor
+        weight, bias = array(attention.qkv.weight) * factor[:, None], array(attention.qkv.bias) * factor
         qkv = graph.linear(normed, weight, self.scheme, f"{name}.qkv", bias)
         heads = graph.reshape(qkv, (windows, places, 3, attention.heads, head_dim))
         query, key, value = (
@@ -131,8 +131,8 @@ class _SwinBuilder:
         return self._linear(normed, merging.reduction, f"{name}.reduction")
 
     def _linear(self, value: str, layer: nn.Linear, name: str) -> str:
-        bias = None if layer.bias is None else _array(layer.bias)
-        return self.graph.linear(value, _array(layer.weight), self.scheme, name, bias)
+        bias = None if layer.bias is None else array(layer.bias)
+        return self.graph.linear(value, array(layer.weight), self.scheme, name, bias)
 
 
 def _patches(graph: GraphBuilder, htsat: HTSAT, mel: str) -> str:
@@ -148,8 +148,8 @@ def _patches(graph: GraphBuilder, htsat: HTSAT, mel: str) -> str:
     pieces = graph.reshape(value, (config.fold, columns, width, config.frontend.mels // height, height))
     patches = graph.reshape(graph.transpose(pieces, (0, 3, 1, 4, 2)), (-1, height * width))
     # Sixteen inputs per patch: too few to gain from fewer bits, and the first layer is the most sensitive.
-    kernel = _array(embed.proj.weight).reshape(config.width, -1)
-    value = graph.linear(patches, kernel, "fp32", "patch_embed", _array(embed.proj.bias))
+    kernel = array(embed.proj.weight).reshape(config.width, -1)
+    value = graph.linear(patches, kernel, "fp32", "patch_embed", array(embed.proj.bias))
     return layer_norm(graph, value, embed.norm, "patch_embed.norm")
 
 
@@ -193,23 +193,19 @@ def _tag(graph: GraphBuilder, tokens: str, htsat: HTSAT, scheme: str) -> str:
     source = graph.op("Concat", tokens, padding, axis=0)
     index = graph.constant(neighbours.transpose(1, 0, 2).reshape(config.positions, -1), "tag_neighbours")
     unrolled = graph.reshape(graph.op("Gather", source, index, axis=0), (config.positions, -1))
-    weight = _array(conv.weight).transpose(0, 2, 3, 1).reshape(config.classes, -1)
-    return graph.op("Sigmoid", graph.linear(unrolled, weight, scheme, "tag", _array(conv.bias)))
+    weight = array(conv.weight).transpose(0, 2, 3, 1).reshape(config.classes, -1)
+    return graph.op("Sigmoid", graph.linear(unrolled, weight, scheme, "tag", array(conv.bias)))
 
 
 def project(graph: GraphBuilder, rows: str, projection: Projection, scheme: str, name: str = "projection") -> str:
     """`rows` (R, in) through a projection head: (R, out)."""
-    first = graph.linear(rows, _array(projection.linear1.weight), scheme, f"{name}.linear1")
-    second = graph.linear(graph.op("Gelu", first), _array(projection.linear2.weight), scheme, f"{name}.linear2")
+    first = graph.linear(rows, array(projection.linear1.weight), scheme, f"{name}.linear1")
+    second = graph.linear(graph.op("Gelu", first), array(projection.linear2.weight), scheme, f"{name}.linear2")
     return layer_norm(graph, graph.op("Add", first, second), projection.layer_norm, f"{name}.norm")
 
 
 def layer_norm(graph: GraphBuilder, value: str, norm: nn.LayerNorm, name: str) -> str:
     """Normalise the last axis, scale and shift."""
-    scale = graph.constant(_array(norm.weight), f"{name}.scale")
-    bias = graph.constant(_array(norm.bias), f"{name}.shift")
+    scale = graph.constant(array(norm.weight), f"{name}.scale")
+    bias = graph.constant(array(norm.bias), f"{name}.shift")
     return graph.op("LayerNormalization", value, scale, bias, axis=-1, epsilon=norm.eps)
-
-
-def _array(parameter: torch.Tensor) -> np.ndarray:
-    return parameter.detach().float().cpu().numpy()

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
-from alm_export.audio_encoder import layer_norm
-from alm_export.decoder import head
-from alm_export.graph import MICROSOFT, GraphBuilder
+from alm_export.graphs.audio_encoder import layer_norm
+from alm_export.graphs.decoder import head
+from alm_export.graphs.graph import MICROSOFT, GraphBuilder, array
 from alm_train.models.gpt2 import GPT2LM, GPT2Config, InOutLinear, Layer
 
 
@@ -83,8 +83,3 @@ def _add_norm(graph: GraphBuilder, value: str, hidden: str, norm: nn.LayerNorm, 
 
 def _linear(graph: GraphBuilder, value: str, layer: InOutLinear, name: str, scheme: str) -> str:
     return graph.linear(value, np.ascontiguousarray(array(layer.weight).T), scheme, name, array(layer.bias))
-
-
-def array(parameter: nn.Parameter) -> np.ndarray:
-    """A parameter's float32 values."""
-    return parameter.detach().float().cpu().numpy()

@@ -8,9 +8,8 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
-from alm_export.audio_encoder import layer_norm
-from alm_export.gpt2_decoder import array
-from alm_export.graph import GraphBuilder
+from alm_export.graphs.audio_encoder import layer_norm
+from alm_export.graphs.graph import GraphBuilder, array
 from alm_train.models.adiff import Adiff
 from alm_train.models.clapcap import ClapCap
 from alm_train.models.mapper import Layer, Mapper, Transformer

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from alm_export import int8_cache
-from alm_export.graph import MICROSOFT, GraphBuilder
+from alm_export.graphs import int8_cache
+from alm_export.graphs.graph import MICROSOFT, GraphBuilder, array
 from alm_quantize.cache_scales import CacheScales
 from alm_quantize.schemes import SCHEMES, quantize_blocks
 from alm_train.models.smollm2 import Layer, SmolLM2, SmolLM2Config, rotary_table
@@ -49,19 +49,19 @@ def build_decoder(
             graph.output(value, f"present_{part}_{index}", kept, shape)
         if last:
             mixed, hidden = (graph.op("Gather", value, rows, axis=1) for value in (mixed, hidden))
-        mixed = graph.linear(mixed, _array(layer.self_attn.o_proj.weight), scheme, f"layer{index}.o_proj")
+        mixed = graph.linear(mixed, array(layer.self_attn.o_proj.weight), scheme, f"layer{index}.o_proj")
         normed, hidden = _add_norm(graph, mixed, hidden, layer.post_attention_layernorm, f"layer{index}.norm2")
         mlp = _gated_mlp(graph, normed, layer, f"layer{index}", scheme)
         normed, hidden = _add_norm(graph, mlp, hidden, following, f"layer{index + 1}.norm1")
     wanted = graph.reshape(normed, (-1, config.width))
-    logits = head(graph, wanted, _array(model.model.embed_tokens.weight), head_scheme)
+    logits = head(graph, wanted, array(model.model.embed_tokens.weight), head_scheme)
     graph.output(logits, "logits", np.float32, ("rows", config.vocabulary))
     return graph
 
 
 def build_token_embedding(model: SmolLM2, head_scheme: str) -> GraphBuilder:
     """`ids` (T,) int64 to `embeddings` (T, width), from the very constants of the decoder's tied head."""
-    return embedding_graph(_array(model.model.embed_tokens.weight), head_scheme)
+    return embedding_graph(array(model.model.embed_tokens.weight), head_scheme)
 
 
 def embedding_graph(table: np.ndarray, head_scheme: str) -> GraphBuilder:
@@ -98,7 +98,7 @@ def dequantized_rows(graph: GraphBuilder, ids: str, table: np.ndarray, name: str
 def _projected(graph: GraphBuilder, normed: str, layer: Layer, name: str, scheme: str) -> str:
     attention = layer.self_attn
     projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-    packed = np.concatenate([_array(projection.weight) for projection in projections])
+    packed = np.concatenate([array(projection.weight) for projection in projections])
     return graph.linear(normed, packed, scheme, f"{name}.qkv")
 
 
@@ -112,12 +112,12 @@ def _attention(graph: GraphBuilder, qkv: str, past: list[str], tables: list[str]
 
 def _gated_mlp(graph: GraphBuilder, normed: str, layer: Layer, name: str, scheme: str) -> str:
     # Gate and up read the same rows, so one product of both is quantized and started once.
-    packed = np.concatenate([_array(layer.mlp.gate_proj.weight), _array(layer.mlp.up_proj.weight)])
+    packed = np.concatenate([array(layer.mlp.gate_proj.weight), array(layer.mlp.up_proj.weight)])
     both = graph.linear(normed, packed, scheme, f"{name}.gate_up")
     gate, up = graph.op("Split", both, outputs=2, axis=-1, num_outputs=2)
     activated = graph.op("QuickGelu", gate, domain=MICROSOFT, alpha=1.0)  # alpha 1 is SiLU
     product = graph.op("Mul", activated, up)
-    return graph.linear(product, _array(layer.mlp.down_proj.weight), scheme, f"{name}.down")
+    return graph.linear(product, array(layer.mlp.down_proj.weight), scheme, f"{name}.down")
 
 
 def head(graph: GraphBuilder, rows: str, table: np.ndarray, scheme: str) -> str:
@@ -133,19 +133,15 @@ def _rms_norm(graph: GraphBuilder, value: str, norm, name: str) -> str:
     mean = graph.op("ReduceMean", squares, graph.constant(np.array([-1], np.int64)), keepdims=1)
     deviation = graph.op("Sqrt", graph.op("Add", mean, graph.constant(norm.eps)))
     normed = graph.op("Div", value, deviation)
-    return graph.op("Mul", normed, graph.constant(_array(norm.weight), f"{name}.scale"))
+    return graph.op("Mul", normed, graph.constant(array(norm.weight), f"{name}.scale"))
 
 
 def _add_norm(graph: GraphBuilder, value: str, hidden: str, norm, name: str) -> list[str]:
     """(norm(value + hidden), value + hidden) in one kernel."""
-    scale = graph.constant(_array(norm.weight), f"{name}.scale")
+    scale = graph.constant(array(norm.weight), f"{name}.scale")
     names = [f"{name}_normed", f"{name}_mean", f"{name}_deviation", f"{name}_sum"]
     graph.op(
         "SkipSimplifiedLayerNormalization", value, hidden, scale,
         outputs=[names[0], "", "", names[3]], domain=MICROSOFT, epsilon=norm.eps,
     )  # fmt: skip
     return [names[0], names[3]]
-
-
-def _array(parameter) -> np.ndarray:
-    return parameter.detach().float().cpu().numpy()

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
 from alm_quantize.schemes import SCHEMES, quantize_blocks, quantize_rows
+
+if TYPE_CHECKING:
+    import torch
 
 OPSET = 20
 """Has Gelu; the newest that every onnxruntime in the supported range knows."""
@@ -162,3 +165,8 @@ class GraphBuilder:
 
 def _onnx_type(dtype: type) -> int:
     return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+
+
+def array(parameter: torch.Tensor) -> np.ndarray:
+    """A parameter's float32 values."""
+    return parameter.detach().float().cpu().numpy()

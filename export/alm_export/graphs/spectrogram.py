@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alm.errors import ExportError
-from alm_export.graph import GraphBuilder
+from alm_export.graphs.graph import GraphBuilder
 from alm_train.models.frontend import LogMel
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from alm_export.audio_encoder import layer_norm, project
-from alm_export.clap_towers import array, attention, embedded
-from alm_export.decoder import dequantized_rows
-from alm_export.graph import GraphBuilder
-from alm_export.spectrogram import log_mel
+from alm_export.graphs.audio_encoder import layer_norm, project
+from alm_export.graphs.clap_towers import attention, embedded
+from alm_export.graphs.decoder import dequantized_rows
+from alm_export.graphs.graph import GraphBuilder, array
+from alm_export.graphs.spectrogram import log_mel
 from alm_quantize.schemes import SCHEMES, quantize_rows
 from alm_train.models.bert import Layer, Residual
 from alm_train.models.clap2022 import AudioTower, TextTower

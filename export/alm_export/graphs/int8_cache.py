@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from alm_export.graph import MICROSOFT, GraphBuilder
+from alm_export.graphs.graph import MICROSOFT, GraphBuilder
 
 LONG = 32
 """Positions from which a run attends in float32. For a draft of 16 that would be a tenth faster, but in 8 bits its rows
