@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from alm_quantize.schemes import Blocks, quantize_blocks, quantize_rows
 
-patient = settings(deadline=None, max_examples=60)
+patient = settings(max_examples=60)
 
 # Weights whose products with a scale neither vanish nor overflow in float32.
 numbers = st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False).filter(

@@ -5,15 +5,10 @@ from pathlib import Path
 
 import pytest
 from fakes import noise, write_fake
-from hypothesis import settings
 
 import alm
 from alm.engines import ENGINES
 from alm.models.mellow import Mellow
-
-# Tests run beside other work on small machines, where a slow example says nothing about the code.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
 
 
 @pytest.fixture

@@ -321,7 +321,7 @@ SEEDS = [
 ]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_fuzz_files(data: st.DataObject) -> None:
     """Damaged files decode to something finite or raise AudioError, never anything else."""
@@ -335,13 +335,13 @@ def test_fuzz_files(data: st.DataObject) -> None:
     _finite_or_refused(bytes(mutated))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_fuzz_bytes(data: bytes) -> None:
     _finite_or_refused(data)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     hnp.arrays(
         hnp.scalar_dtypes() | hnp.floating_dtypes(), hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=70)

@@ -85,7 +85,7 @@ def test_first_window_only() -> None:
         windows(ramp(250), 100, policy=unknown)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 300_000),
     st.sampled_from([8000, 32000, 44100]),

@@ -75,7 +75,7 @@ def whole(length: int) -> list[tuple[int, ...]]:
     return sorted(set(found))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), length=st.integers(1, 4), temperature=st.sampled_from([0.0, 0.5, 2.0]))
 def test_enough_beams_find_the_best_of_all_sequences(seed: int, length: int, temperature: float) -> None:
     found = search(seed, VOCABULARY**3, length, temperature).search()
@@ -84,7 +84,7 @@ def test_enough_beams_find_the_best_of_all_sequences(seed: int, length: int, tem
     assert found[0].average == pytest.approx(average(seed, best, temperature or 1.0))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), beams=st.integers(2, 6), length=st.integers(1, 7))
 def test_beams_are_ranked_distinct_and_scored_by_their_own_tokens(seed: int, beams: int, length: int) -> None:
     found = search(seed, beams, length).search()

@@ -409,7 +409,7 @@ def test_hostile_indexes_are_errors(clap: Clap, folder: Path, tmp_path: Path) ->
 BASE: list[bytes] = []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_fuzzed_indexes_open_or_are_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzzed.almx"

@@ -353,7 +353,7 @@ def test_local_header_that_contradicts_the_directory(valid: bytes, target: Path)
             Package.open(target, verify=False)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(data=st.data())
 def test_fuzz_mutated_package(valid: bytes, target: Path, data: st.DataObject) -> None:
     """Any mutation gives the identical content or a PackageError, never another exception."""
@@ -398,7 +398,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_fuzz_manifest_values(data: st.DataObject) -> None:
     """Any JSON in any place of the manifest is accepted as written or refused with a PackageError."""

@@ -40,7 +40,7 @@ ARRAYS = st.dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(ARRAYS)
 def test_round_trip_and_alignment(tensors: dict[str, np.ndarray]) -> None:
     data = packed(tensors)
@@ -49,7 +49,7 @@ def test_round_trip_and_alignment(tensors: dict[str, np.ndarray]) -> None:
         assert slot.offset % (64 if slot.size % 64 == 0 else slot.dtype.itemsize) == 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(ARRAYS)
 def test_reference_implementation_agrees(tensors: dict[str, np.ndarray]) -> None:
     same(reference.load(packed(tensors, {"format": "pt"})), tensors)
@@ -146,7 +146,7 @@ def test_hostile_headers(data: bytes, match: str) -> None:
         read_tensors(data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 400), st.binary(min_size=1, max_size=6), st.booleans())
 def test_fuzz(position: int, replacement: bytes, cut: bool) -> None:
     data = bytearray(packed({"a": np.ones((2, 3), np.float32), "b": np.arange(64, dtype=np.uint8)}))

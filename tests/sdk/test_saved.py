@@ -185,7 +185,7 @@ def restored(model: Mellow, data: bytes, folder: Path) -> alm.Clip:
     return alm.restore(folder / "hostile.alms", model)
 
 
-fuzzed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+fuzzed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 
 
 def test_a_file_cut_anywhere_is_refused(model: Mellow, whole: bytes, tmp_path: Path) -> None:
