@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from alm.package import Manifest
+from alm_train.checkpoints.families import FAMILIES
 
 QUALITY_COLUMNS = ("", "share", "95 % interval", "n")
 SCORES = {
@@ -18,14 +19,10 @@ SCORES = {
 PURPOSE = {
     "reference": "Small reference weights, trained by this project's own recipe on openly licensed recordings.",
     "random": "Random weights in the official shapes, for measuring speed and memory. Its answers mean nothing.",
-    "v0": "The official checkpoint.",
-    "v0_s": "The official checkpoint that was trained on more audio.",
-    "2023": "The official checkpoint of 2023.",
-    "clapcap": "The official checkpoint of 2023.",
-    "adiff_base": "The official checkpoint.",
-    "adiff_base_wavcaps": "The official checkpoint that was also trained on WavCaps.",
     "path": "Weights given by a path.",
+    **{name: words for family in FAMILIES.values() for name, words in family.official.items()},
 }
+"""What a card says of weights, by the name given to `--weights`."""
 
 
 def model_card(manifest: Manifest, summary: str, task: str, example: str) -> str:

@@ -13,15 +13,19 @@ import pytest
 from tiny_clap import TINY, export_space
 from tiny_mellow import altered_tensors, entries_of, write_altered
 
+import alm
 from alm.errors import ExportError, PackageError, QualityError
+from alm.models import Clap
 from alm.package import write_package
 from alm.package.safetensors import read_tensors, write_tensors
 from alm.verify import verify
 from alm_export import sound_space
+from alm_export.card import model_card
 from alm_export.pam import AUTHORS, parse_prompts
 from alm_export.pipeline import Exported
 from alm_quantize import likeness
 from alm_quantize.probes import bundled_clips
+from alm_train.checkpoints.download import OFFICIAL
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Export = Callable[..., Exported]
@@ -147,3 +151,11 @@ def test_labels_that_cannot_be_stored(tiny_clap_weights: Path, tmp_path: Path) -
     labels.write_text(f"rain\n{'very ' * 90}long\n")
     with pytest.raises(ExportError, match=f"the limit of this package is {TINY.text_tokens}"):
         export_space("clap", tiny_clap_weights, tmp_path / "p.alm", labels=labels)
+
+
+@pytest.mark.parametrize("source", OFFICIAL)
+def test_a_card_says_which_official_checkpoint_it_is(tiny_space: Export, source: str) -> None:
+    with alm.load(tiny_space("clap").path, Clap) as model:
+        manifest = model.package.manifest
+    named = replace(manifest, weights=replace(manifest.weights, source=source))
+    assert "The official checkpoint" in model_card(named, "It hears.", "task", "alm classify PACKAGE")

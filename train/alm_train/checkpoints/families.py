@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -47,8 +47,8 @@ class Family:
     """The model of a config."""
     tokenizer: str | RemoteFile
     """Tokenizer of the official checkpoints: a file below `alm_train/tokenizers`, or one to download."""
-    official: tuple[str, ...]
-    """Official checkpoints by the name given to `--weights`, as `OFFICIAL` lists them."""
+    official: Mapping[str, str]
+    """Official checkpoints by the name given to `--weights`, as `OFFICIAL` lists them, and what a card says of each."""
     licence: str
     """Licence of the official checkpoints."""
     attribution: str
@@ -68,7 +68,10 @@ FAMILIES = {
             config=MellowConfig,
             module=Mellow,
             tokenizer="smollm2.json",
-            official=("v0", "v0_s"),
+            official={
+                "v0": "The official checkpoint.",
+                "v0_s": "The official checkpoint that was trained on more audio.",
+            },
             licence="MIT",
             attribution="Mellow by Deshmukh, Dixit, Singh and Raj (arXiv 2503.08540), github.com/soham97/mellow",
         ),
@@ -77,7 +80,7 @@ FAMILIES = {
             config=ClapConfig,
             module=Clap,
             tokenizer="gpt2.json",
-            official=("2023",),
+            official={"2023": "The official checkpoint of 2023."},
             licence="not stated by the authors: read the model card of microsoft/msclap before passing them on",
             attribution="CLAP by Elizalde, Deshmukh and Wang (arXiv 2309.05767), github.com/microsoft/CLAP",
         ),
@@ -86,7 +89,7 @@ FAMILIES = {
             config=Clap2022Config,
             module=Clap2022,
             tokenizer=BERT_VOCABULARY,
-            official=("2022",),
+            official={"2022": "The official checkpoint of 2022."},
             licence="not stated by the authors: read the model card of microsoft/msclap before passing them on",
             attribution="CLAP by Elizalde, Deshmukh, Al Ismail and Wang (arXiv 2206.04769), github.com/microsoft/CLAP; "
             "vocabulary of BERT by Google (Apache-2.0)",
@@ -98,7 +101,7 @@ FAMILIES = {
             config=ClapCapConfig,
             module=ClapCap,
             tokenizer="gpt2.json",
-            official=("clapcap",),
+            official={"clapcap": "The official checkpoint of 2023."},
             licence="not stated by the authors: read the model card of microsoft/msclap before passing them on",
             attribution="ClapCap by Elizalde, Deshmukh and Wang (arXiv 2309.05767), github.com/microsoft/CLAP",
         ),
@@ -107,7 +110,10 @@ FAMILIES = {
             config=AdiffConfig,
             module=Adiff,
             tokenizer="gpt2.json",
-            official=("adiff_base", "adiff_base_wavcaps"),
+            official={
+                "adiff_base": "The official checkpoint.",
+                "adiff_base_wavcaps": "The official checkpoint that was also trained on WavCaps.",
+            },
             licence="not stated by the authors: read record 14706090 on zenodo.org before passing them on",
             attribution="ADIFF by Deshmukh, Han, Singh and Raj (arXiv 2502.04476), github.com/soham97/ADIFF",
         ),
