@@ -16,8 +16,6 @@ from alm_quantize.quality import Quality
 
 PARTS = ("audio_encoder", "decoder", "head")
 """What is assigned a scheme; `head` is the matrix shared by the token embedding and the logits."""
-DEFAULT_BUDGET = 0.05
-"""Five in a hundred decisions may differ."""
 
 Assignment = dict[str, str]
 

@@ -1,8 +1,8 @@
 """Turns on one engine: runs go one at a time, first come, first served, and few questions wait.
 
 A run (an encoder pass, a prefill, a token) already uses every core the engine was given. When the runs of several
-questions go at once, all are answered up to 6 % sooner than in turns, but the first tokens come 1.4 times as late or
-later, and memory is higher (docs/sessions.md, "Measured"). So a run waits until those before it are done, and a
+questions go at once, all are answered up to 11 % sooner than in turns, but the first tokens come 1.6 times as late, and
+memory is higher (docs/sessions.md, "Measured"). So a run waits until those before it are done, and a
 question gives way after each of its tokens: several advance together. A turn is held during a run and never between
 two, so an answer that nobody reads on holds up nobody.
 """
