@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from alm.errors import EngineError
 from alm.package import Package
 
 Array = NDArray[Any]
@@ -26,6 +27,13 @@ class Graph(Protocol):
 
 Embedding = Callable[[Int64], Float32]
 """Token ids (T,) to embeddings (T, width); EngineError for an id outside the vocabulary."""
+
+
+def check_ids(ids: Int64, vocabulary: int) -> None:
+    """EngineError for an id (T,) outside the vocabulary."""
+    # As a list: for the one id of a step numpy would take ten times as long.
+    if foreign := [token for token in ids.tolist() if not 0 <= token < vocabulary]:
+        raise EngineError(f"found the token id {foreign[0]}; the vocabulary has {vocabulary}")
 
 
 @runtime_checkable

@@ -14,11 +14,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alm.engines.base import Array, Float32, Int64
+from alm.engines.base import Array, Float32, Int64, check_ids
 from alm.engines.executorch_program import (
     FLOAT,
     LONG,
     Input,
+    Inputs,
     LoadedMethod,
     LoadedProgram,
     Signature,
@@ -114,7 +115,7 @@ class ExecuTorchGraph:
                 f"found inputs {shapes} for {', '.join(outputs)}; expected {expected} for {', '.join(self._outputs)}"
             )
         given = zip(self._inputs, self._sizes, strict=True)
-        found = self._method.run(*(padded_tensor(inputs[name].reshape(sizes)) for name, sizes in given))
+        found = self._method.run(Inputs(tuple(padded_tensor(inputs[name].reshape(sizes)) for name, sizes in given)))
         named = dict(zip(self._outputs, found, strict=True))
         return {name: named[name] for name in outputs}
 
@@ -127,14 +128,13 @@ class ExecuTorchEmbedding:
 
     def __call__(self, ids: Int64) -> Float32:
         """(T,) ids to (T, width); EngineError for an id outside the vocabulary."""
-        if foreign := [token for token in ids.tolist() if not 0 <= token < self._shape.vocabulary]:
-            raise EngineError(f"found the token id {foreign[0]}; the vocabulary has {self._shape.vocabulary}")
+        check_ids(ids, self._shape.vocabulary)
         most = self._shape.max_positions
         if len(ids) > most:
             return np.concatenate([self(ids[start : start + most]) for start in range(0, len(ids), most)])
         if not len(ids):
             return np.empty((0, self._shape.width), np.float32)
-        rows: Float32 = self._method.run(torch.from_numpy(np.array(ids[np.newaxis], np.int64)))[0][0]
+        rows: Float32 = self._method.run(Inputs((torch.from_numpy(np.array(ids[np.newaxis], np.int64)),)))[0][0]
         return rows
 
 
@@ -180,9 +180,9 @@ class ExecuTorchDecoder:
         cache.hold(state[:, np.newaxis])
         return cache
 
-    def run(self, *inputs: torch.Tensor) -> Float32:
+    def run(self, inputs: Inputs) -> Float32:
         """Logits (K, vocabulary) from the inputs of the method `append`."""
-        logits: Float32 = self._method.run(*inputs)[0][0]
+        logits: Float32 = self._method.run(inputs)[0][0]
         return logits
 
     def take_back(self, buffers: Float32) -> None:
@@ -196,10 +196,10 @@ class ExecuTorchKVCache:
 
     def __init__(self, decoder: ExecuTorchDecoder, buffers: Float32) -> None:
         self._decoder, self._buffers, self._length = decoder, buffers, 0
-        self._tensors = [torch.from_numpy(buffer) for buffer in buffers]
+        self._tensors = tuple(torch.from_numpy(buffer) for buffer in buffers)
         # Inputs of a step keep their places: Python that makes them anew costs a step 3 % of its time.
-        self._row = Input(1, 1, decoder.shape.width)
-        self._start, self._last = Input(1, kind=np.int64), Input(1, kind=np.int64)
+        self._row, self._start = Input(1, 1, decoder.shape.width), Input(1, kind=np.int64)
+        self._step = self._inputs(self._row.tensor, torch.arange(1))
 
     def __del__(self) -> None:
         self._decoder.take_back(self._buffers)
@@ -224,22 +224,19 @@ class ExecuTorchKVCache:
     def append(self, embeddings: Float32) -> Float32:
         """Run the decoder on (T, width); the logits (vocabulary,) of the last position."""
         self._check(embeddings)
-        self._last.values[0] = len(embeddings) - 1
-        logits: Float32 = self._run(embeddings, self._last.tensor)[0]
+        logits: Float32 = self._run(embeddings, len(embeddings) - 1)[0]
         return logits
 
     def append_all(self, embeddings: Float32) -> Float32:
         """Run the decoder on (T, width); the logits (T, vocabulary) of every position."""
         self._check(embeddings)
-        before, most, parts = self._length, self._decoder.rows, []
+        before, most = self._length, self._decoder.rows
         try:
-            for start in range(0, len(embeddings), most):
-                part = embeddings[start : start + most]
-                parts.append(self._run(part, torch.arange(len(part))))
+            starts = range(0, len(embeddings), most)
+            return np.concatenate([self._run(embeddings[start : start + most], 0) for start in starts])
         except EngineError:
             self._length = before
             raise
-        return np.concatenate(parts)
 
     def _check(self, embeddings: Float32) -> None:
         count, shape = len(embeddings), self._decoder.shape
@@ -248,15 +245,21 @@ class ExecuTorchKVCache:
         if embeddings.shape != (count, shape.width):
             raise EngineError(f"found embeddings of {embeddings.shape[1:]} in the decoder, expected {shape.width}")
 
-    def _run(self, embeddings: Float32, rows: torch.Tensor) -> Float32:
-        if len(embeddings) == 1:
-            self._row.values[0], given = embeddings, self._row.tensor
+    def _run(self, embeddings: Float32, first: int) -> Float32:
+        """Append; the logits from row `first` of `embeddings` on."""
+        count, inputs = len(embeddings), self._step
+        if count == 1:
+            self._row.values[0] = embeddings
         else:
-            given = padded_tensor(embeddings[np.newaxis])
+            inputs = self._inputs(padded_tensor(embeddings[np.newaxis]), torch.arange(first, count))
         self._start.values[0] = self._length
-        logits = self._decoder.run(given, rows, self._start.tensor, *self._tensors)
-        self._length += len(embeddings)
+        logits = self._decoder.run(inputs)
+        self._length += count
         return logits
+
+    def _inputs(self, embeddings: torch.Tensor, rows: torch.Tensor) -> Inputs:
+        """Of a run that gives the logits of some rows of `embeddings` (1, T, width)."""
+        return Inputs((embeddings, rows, self._start.tensor, *self._tensors))
 
     def rewind(self, length: int) -> None:
         """Forget every position from `length` on; what lies behind is overwritten by the next append."""

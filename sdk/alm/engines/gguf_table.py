@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from alm.engines.base import Array, Float32, Int64
+from alm.engines.base import Array, Float32, Int64, check_ids
 from alm.engines.gguf import Gguf
 from alm.errors import EngineError
 
@@ -45,9 +45,8 @@ class TokenTable:
 
     def __call__(self, ids: Int64) -> Float32:
         """(T,) ids to (T, width); EngineError for an id outside the vocabulary."""
-        if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < len(self._rows):
-            raise EngineError(f"token ids reach {int(ids.max())}; the vocabulary has {len(self._rows)}")
-        rows = self._rows[ids]
+        check_ids(ids, len(self._rows))
+        rows = self._rows.take(ids, axis=0)
         if rows.dtype == Q8_0:
             rows = rows["codes"] * rows["scale"].astype(np.float32)[..., np.newaxis]
         return np.ascontiguousarray(rows, np.float32).reshape(len(ids), self._width)

@@ -142,16 +142,15 @@ class LlamaKVCache:
         count, decoder = len(embeddings), self._decoder
         if not self.length < self.length + count <= self.capacity:
             raise EngineError(f"cannot append {count} positions to {self.length}: the cache holds {self.capacity}")
-        rows = np.ascontiguousarray(embeddings, np.float32)
-        if rows.shape != (count, decoder.layout.shape.width):
+        if embeddings.shape != (count, decoder.layout.shape.width):
             raise EngineError(
-                f"found embeddings of {rows.shape[1:]} in the decoder, expected {decoder.layout.shape.width}"
+                f"found embeddings of {embeddings.shape[1:]} in the decoder, expected {decoder.layout.shape.width}"
             )
         with decoder.lock:
             seat = decoder.seat(self)
             self.snapshot = None
             try:
-                logits = seat.run(rows, every)
+                logits = seat.run(embeddings, every)
             except BaseException:
                 seat.keep(self.length)
                 raise

@@ -17,7 +17,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import numpy as np
 import onnxruntime as ort
 
-from alm.engines.base import Array, Float32, Int64
+from alm.engines.base import Array, Float32, Int64, check_ids
 from alm.engines.external_data import relocate
 from alm.engines.onnx_signature import (
     check_audio_encoder,
@@ -37,6 +37,10 @@ CHUNK = 130
 that do not count: the 389 of a full-size question take 0.9 of the time in three runs, with one thread."""
 LONG = 64
 """Positions from which a run of the decoder gives back what it took: 10 MB for the prefix of the full-size model."""
+
+KEEPING, GIVING_BACK = ort.RunOptions(), ort.RunOptions()
+"""Of runs after which the arena keeps its memory, and of those after which it frees it."""
+GIVING_BACK.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ class OnnxGraph:
         free again before the decoder starts."""
         self._session = session
         self._gives_back = gives_back
-        self._options = _run_options(gives_back)
+        self._options = GIVING_BACK if gives_back else KEEPING
 
     def run(self, outputs: Sequence[str], **inputs: Array) -> dict[str, Array]:
         """Compute the named outputs; EngineError when names, types or shapes do not fit."""
@@ -157,8 +161,7 @@ class OnnxEmbedding:
 
     def __call__(self, ids: Int64) -> Float32:
         """(T,) ids to (T, width); EngineError for an id outside the vocabulary."""
-        if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self._vocabulary:
-            raise EngineError(f"token ids reach {int(ids.max())}; the vocabulary has {self._vocabulary}")
+        check_ids(ids, self._vocabulary)
         rows: Float32 = self._graph.run(["embeddings"], ids=ids)["embeddings"]
         return rows
 
@@ -219,6 +222,23 @@ class OnnxKVCache:
             value = ort.OrtValue.ortvalue_from_numpy(buffer)
             self._binding.bind_ortvalue_input(f"past_{name}", value)
             self._binding.bind_ortvalue_output(f"present_{name}", value)
+        # Bound once: after a step the caches of the processor are full of weights, and every call takes its time.
+        self._last_position = self._input("last_position", np.zeros(1, np.int32))
+        self._total_length = self._input("total_length", np.zeros((), np.int32))
+        self._bind(1, 1)
+
+    def _bind(self, length: int, rows: int) -> None:
+        """Make room for a run of `length` positions that gives the logits of `rows` of them."""
+        shape = self._decoder.shape
+        self._embeddings = self._input("embeddings", np.empty((1, length, shape.width), np.float32))
+        self._rows = self._input("rows", np.empty(rows, np.int64))
+        self._logits = np.empty((rows, shape.vocabulary), np.float32)
+        self._binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(self._logits))
+
+    def _input(self, name: str, array: Array) -> Array:
+        """`array`, which the decoder reads as `name` whenever it runs."""
+        self._binding.bind_cpu_input(name, array)
+        return array
 
     @property
     def length(self) -> int:
@@ -248,8 +268,10 @@ class OnnxKVCache:
 
     def _extend(self, embeddings: Float32, first: int) -> Float32:
         """Append, and return the logits from row `first` of `embeddings` on."""
-        length = len(embeddings)
+        length, width = len(embeddings), self._decoder.shape.width
         total = self._length + length
+        if embeddings.shape != (length, width):
+            raise EngineError(f"found embeddings of {embeddings.shape[1:]} in the decoder, expected {width}")
         if not self._length < total <= self.capacity:
             raise EngineError(f"cannot append {length} positions to {self._length}: the cache holds {self.capacity}")
         logits = np.empty((length - first, self._decoder.shape.vocabulary), np.float32)
@@ -258,7 +280,7 @@ class OnnxKVCache:
             for start in range(0, length, chunk):
                 part, known = embeddings[start : start + chunk], max(start - first, 0)
                 rows = np.arange(max(first - start, 0), len(part))
-                self._run(part, self._length + start, rows, logits[known : known + len(rows)])
+                logits[known : known + len(rows)] = self._run(part, self._length + start, rows)
         except Exception as error:
             raise EngineError(f"onnxruntime failed in the decoder: {error}") from error
         finally:
@@ -267,15 +289,16 @@ class OnnxKVCache:
         self._length = total
         return logits
 
-    def _run(self, embeddings: Float32, start: int, rows: Int64, logits: Float32) -> None:
-        """Run positions from `start` on, and fill in the logits of some rows of `embeddings`; there may be none."""
-        binding, end = self._binding, start + len(embeddings)
-        binding.bind_cpu_input("embeddings", np.ascontiguousarray(embeddings[np.newaxis], np.float32))
-        binding.bind_cpu_input("rows", rows)
-        binding.bind_cpu_input("last_position", np.array([end - 1], np.int32))
-        binding.bind_cpu_input("total_length", np.array(end, np.int32))
-        binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(logits))
-        self._decoder.session.run_with_iobinding(binding, _run_options(len(embeddings) >= LONG))
+    def _run(self, embeddings: Float32, start: int, rows: Int64) -> Float32:
+        """Run positions from `start` on; the logits of some rows of `embeddings`, until the next run. There may be
+        none."""
+        length = len(embeddings)
+        if (length, len(rows)) != (self._embeddings.shape[1], len(self._rows)):
+            self._bind(length, len(rows))
+        self._embeddings[0], self._rows[:] = embeddings, rows
+        self._last_position[0], self._total_length[()] = start + length - 1, start + length
+        self._decoder.session.run_with_iobinding(self._binding, GIVING_BACK if length >= LONG else KEEPING)
+        return self._logits
 
     def rewind(self, length: int) -> None:
         """Forget every position from `length` on; what lies behind is overwritten by the next append."""
@@ -296,10 +319,3 @@ class OnnxKVCache:
     def _hold(self, positions: Array) -> None:
         self._length = positions.shape[3]
         self._buffers[:, :, :, : self._length] = positions
-
-
-def _run_options(gives_back: bool) -> ort.RunOptions:
-    options = ort.RunOptions()
-    if gives_back:
-        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    return options
