@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,21 @@ if TYPE_CHECKING:
 
     from alm.answering.answers import Answer
     from alm.answering.generation import GenerationOptions
+    from alm.models.answerer import Answerer
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What is asked about each recording or pair."""
+
+    question: str
+    """The question."""
+    options: GenerationOptions
+    """How the answer is generated."""
+    window: Literal["all", "first"]
+    """Whether a long recording is heard window by window, or its first window only."""
+    truncate: bool
+    """Whether a question that is too long is cut."""
 
 
 def ask(
@@ -51,8 +67,8 @@ def ask(
 
     A recording longer than the model's window is answered window by window.
     """
-    options = _options(max_tokens, temperature, top_p, seed, stop)
-    _answer(package, (recording,), question, options, window, engine, threads, truncate, output, json)
+    asking = Asking(question, _options(max_tokens, temperature, top_p, seed, stop), window, truncate)
+    _answer(package, (recording,), asking, engine, threads, output, json)
 
 
 def compare(
@@ -78,8 +94,8 @@ def compare(
     must say that only their beginnings count. Of two folders, recordings of the same name are compared; of a
     folder and a recording, each with that one.
     """
-    options = _options(max_tokens, temperature, top_p, seed, stop)
-    _answer(package, (first, second), question, options, window, engine, threads, truncate, output, json)
+    asking = Asking(question, _options(max_tokens, temperature, top_p, seed, stop), window, truncate)
+    _answer(package, (first, second), asking, engine, threads, output, json)
 
 
 def _options(
@@ -94,6 +110,58 @@ def _options(
     }
 
 
+def _answer(
+    package: Path,
+    recordings: tuple[str, ...],
+    asking: Asking,
+    engine: str | None,
+    threads: int | None,
+    output: Path | None,
+    json: bool,
+) -> None:
+    from alm import load
+    from alm.models.answerer import Answerer
+
+    folder, *others = map(Path, recordings)
+    with load(package, Answerer, engine=engine, threads=threads) as model:  # type: ignore[type-abstract]
+        if folder.is_dir():
+            _about_folder(model, folder, others, asking, output, json)
+        else:
+            only_for_folders(output)
+            _about_recordings(model, recordings, asking, json)
+
+
+def _about_recordings(model: Answerer, recordings: tuple[str, ...], asking: Asking, json: bool) -> None:
+    with hearing(recordings[0], quiet=json) as progress:
+        clip = model.listen(*recordings, window=asking.window, progress=progress)
+    with clip, clip.stream(asking.question, truncate=asking.truncate, **asking.options) as stream:
+        if json:
+            asked = {"package": str(model.package.path), "recordings": recordings, "question": asking.question}
+            print_json(asked | vars(stream.finish()))
+        else:
+            print_answer(stream, clip.spans)
+
+
+def _about_folder(
+    model: Answerer, folder: Path, others: list[Path], asking: Asking, output: Path | None, json: bool
+) -> None:
+    """Ask about each recording of `folder`, beside its namesake in another folder or beside another recording."""
+    question, truncate = asking.question, asking.truncate
+
+    def answered(source: Path) -> Answer:
+        seconds = (other / source.relative_to(folder) if other.is_dir() else other for other in others)
+        with model.listen(source, *seconds, window=asking.window) as clip:
+            return clip.ask(question, truncate=truncate, **asking.options)
+
+    # What is wrong with a question is wrong for every recording: said once, before one is heard.
+    model.reader.prompt(question, truncate=truncate)
+    run = {"ask": model.package.fingerprint, "question": question, "window": asking.window, "truncate": truncate}
+    run |= {"options": asking.options, "others": [str(other.resolve()) for other in others]}
+    answers_over_folder(folder, answered, run=run, output=output, json=json)
+    for other in others:
+        _tell_alone(other, folder)
+
+
 def _tell_alone(folder: Path, first: Path) -> None:
     """Say on stderr how many recordings of a second folder the first one has no partner for."""
     if not folder.is_dir():
@@ -104,46 +172,3 @@ def _tell_alone(folder: Path, first: Path) -> None:
         print(
             f"alm: {len(alone)} recordings of {folder} have no partner in {first}, such as {alone[0]}", file=sys.stderr
         )
-
-
-def _answer(
-    package: Path,
-    recordings: tuple[str, ...],
-    question: str,
-    options: GenerationOptions,
-    window: Literal["all", "first"],
-    engine: str | None,
-    threads: int | None,
-    truncate: bool,
-    output: Path | None,
-    json: bool,
-) -> None:
-    from alm import load
-    from alm.models.answerer import Answerer
-
-    folder, *others = (Path(recording) for recording in recordings)
-    with load(package, Answerer, engine=engine, threads=threads) as model:  # type: ignore[type-abstract]
-        if folder.is_dir():
-
-            def answered(source: Path) -> Answer:
-                seconds = (other / source.relative_to(folder) if other.is_dir() else other for other in others)
-                with model.listen(source, *seconds, window=window) as clip:
-                    return clip.ask(question, truncate=truncate, **options)
-
-            # What is wrong with a question is wrong for every recording: said once, before one is heard.
-            model.reader.prompt(question, truncate=truncate)
-            run = {"ask": model.package.fingerprint, "question": question, "window": window, "truncate": truncate}
-            run |= {"options": options, "others": [str(other.resolve()) for other in others]}
-            answers_over_folder(folder, answered, run=run, output=output, json=json)
-            for other in others:
-                _tell_alone(other, folder)
-            return
-        only_for_folders(output)
-        with hearing(recordings[0], quiet=json) as progress:
-            clip = model.listen(*recordings, window=window, progress=progress)
-        with clip, clip.stream(question, truncate=truncate, **options) as stream:
-            if json:
-                asked = {"package": str(package), "recordings": recordings, "question": question}
-                print_json(asked | vars(stream.finish()))
-            else:
-                print_answer(stream, clip.spans)
