@@ -101,10 +101,12 @@ def _audio_tower(
     section = recipe.hearing
     batches = Batches(clips.train, recipe.data.per_class, section.stage.batch, recipe.seed + 1)
     signposts = put_up(clap, tokenizer, clips.seen)
+    torch.manual_seed(0)
+    listener = Listener(clap, teacher.head.in_features)
     with reporter.stage("audio") as report:
         averaged = run_stage(
             "audio",
-            Listener(clap, teacher.head.in_features),
+            listener,
             section.stage.schedule(batches.epoch_steps, recipe.seed, recipe.checkpoint_seconds),
             hearing_loss(batches, clips.spoilt, signposts, teacher, recipe.augmentation.settings(), section),
             hearing_validation(clips.held_out, signposts, clips.held_out_spoilt),
