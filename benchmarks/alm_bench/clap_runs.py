@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 BATCH = 10
-"""Recordings that the authors' runner stacks (PAM fact sheet section 5)."""
+"""Recordings that the authors' runner stacks (soham97/PAM)."""
 
 
 def authors(folder: Path, threads: int) -> Callable[[], int]:

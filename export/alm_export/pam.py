@@ -18,7 +18,7 @@ from alm_quantize.gate import Assignment
 from alm_quantize.likeness import Float32, Likeness, median_cosine, order_agreement
 
 AUTHORS = PromptPair("quality", "the sound is clear and clean.", "the sound is noisy and with artifacts.")
-"""The authors' pair (PAM fact sheet section 2)."""
+"""The authors' pair (soham97/PAM)."""
 NAME = re.compile("[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 
 

@@ -32,7 +32,7 @@ from alm_train.models.frontend import LogMel
 
 VECTORS = "vectors.safetensors"
 TEMPLATE = "this is a sound of {}"
-"""What a label is put into: the authors' example (fact sheet section 7)."""
+"""What a label is put into: the authors' example (microsoft/CLAP)."""
 TESTED = 2
 """Clips of the self-test."""
 TESTED_TEXT = "a dog is barking and birds are singing"

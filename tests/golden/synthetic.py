@@ -61,7 +61,7 @@ def official_state(shapes: Mapping[str, torch.Size], seed: int = 0) -> dict[str,
 
 
 def draw_by_checksum(key: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """One tensor of a GPT-2 under the second rule, that of `clapcap_beams.npz` (CLAP fact sheet section 14)."""
+    """One tensor of a GPT-2 under the second rule, that of `clapcap_beams.npz`."""
     normal = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(int(np.prod(shape))).reshape(shape)
     if key.endswith("bias"):
         values = 0.02 * normal

@@ -1,4 +1,4 @@
-"""CLAP 2022: BERT against that of `transformers`, CNN14 and the whole against the sizes that the fact sheet counted."""
+"""CLAP 2022: BERT against that of `transformers`, CNN14 and the whole against the sizes of the authors' code."""
 
 from __future__ import annotations
 

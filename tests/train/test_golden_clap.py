@@ -64,7 +64,7 @@ def test_padding_behind_a_text_changes_nothing(model: Clap, golden: dict[str, np
 
 
 def test_a_pad_token_inside_a_text_moves_the_pooled_place_to_the_left(model: Clap) -> None:
-    """`!` is the pad token: with one of them the place is the last but one (CLAP fact sheet section 6)."""
+    """`!` is the pad token: with one of them the place is the last but one, as in microsoft/CLAP."""
     ids = torch.tensor([[5661, 318, 0, 220, 50256]])
     with torch.inference_mode():
         hidden = model.caption_encoder.base(model.caption_encoder.base.wte(ids))

@@ -1,4 +1,4 @@
-"""The bundled GPT-2 tokenizer gives the ids that the authors' code gave (CLAP and ADIFF fact sheets)."""
+"""The bundled GPT-2 tokenizer gives the ids that the authors' code gave (microsoft/CLAP, soham97/ADIFF)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The small byte-level BPE tokenizer of the reference model, trained on the recipe's own questions.
 
 Byte level: any text encodes, whatever its script. As in the official model, id 0 is `<|endoftext|>` (it
-separates clips and ends answers) and `!` is the pad token (Mellow fact sheet section 5).
+separates clips and ends answers) and `!` is the pad token.
 """
 
 from __future__ import annotations

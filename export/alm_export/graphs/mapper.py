@@ -1,6 +1,6 @@
 """The `mapper` component: embeddings of one clip or two, and a prompt where the model takes one, to a prefix.
 
-Source: ClapCap (CLAP fact sheet section 8) and ADIFF (its fact sheet, section 1).
+Sources: microsoft/CLAP for ClapCap, soham97/ADIFF.
 """
 
 from __future__ import annotations

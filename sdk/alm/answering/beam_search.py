@@ -1,7 +1,7 @@
 """Beam search as ClapCap's authors do it, with keys and values kept.
 
 Scores are log-probabilities averaged over a beam's own length, while searching and at the end, so that a beam that has
-stopped competes with growing ones (CLAP fact sheet section 8).
+stopped competes with growing ones (microsoft/CLAP, its caption wrapper).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The authors' own audio loader, for comparisons that need its numbers.
 
-It differs from `windows` in four ways (Mellow inference wrapper, audio loading): channels are put one
+It differs from `windows` in four ways (soham97/mellow, its wrapper's audio loading): channels are put one
 behind the other instead of averaged, resampling is torchaudio's windowed sinc, a long recording is
 cropped at a random place instead of windowed, and that place is not seeded. Here it is: the start, or
 what a seed gives.
@@ -33,8 +33,8 @@ PHASES = 4096
 def compat_windows(source: Source, sample_rate: int, length: int, policy: WindowPolicy = "all") -> Iterator[Window]:
     """Load a recording as the authors do, and cut it into the windows of `alm.audio.windows`.
 
-    Their quality score (PAM fact sheet section 3) hears all of a recording: nothing in it is left to chance. Times
-    count in the long row of channels. Sources and errors as for `read_audio`.
+    Their quality score (soham97/PAM) hears all of a recording: nothing in it is left to chance. Times count in the
+    long row of channels. Sources and errors as for `read_audio`.
     """
     yield from windows(Waveform(compat_row(source, sample_rate), sample_rate), length, policy)
 

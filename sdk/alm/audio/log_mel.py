@@ -151,7 +151,7 @@ class LogMelStream:
 
 
 def mel_filter_bank(frontend: Frontend) -> NDArray[np.float32]:
-    """Slaney-scale triangles of equal area, shape (n_fft // 2 + 1, mels) (Mellow fact sheet 2.1, after librosa)."""
+    """Slaney-scale triangles of equal area, shape (n_fft // 2 + 1, mels) (as librosa has them)."""
     bins = np.linspace(0.0, frontend.sample_rate / 2, frontend.n_fft // 2 + 1)
     edges = _mel_to_hz(np.linspace(_hz_to_mel(frontend.fmin), _hz_to_mel(frontend.fmax), frontend.mels + 2))
     rising = (bins[:, None] - edges[None, :-2]) / np.diff(edges)[None, :-1]

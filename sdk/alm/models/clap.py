@@ -1,7 +1,7 @@
 """CLAP: recordings and texts in one space (Elizalde et al., 2023, arXiv 2309.05767).
 
 A window goes waveform -> `audio_encoder` -> vector, a text goes ids -> `text_encoder` -> vector. Their cosine, scaled
-by a learned factor, says how well they fit; a softmax over texts makes probabilities (fact sheet sections 4 to 7).
+by a learned factor, says how well they fit; a softmax over texts makes probabilities.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """PAM: how good a recording sounds, from 0 to 1, without a reference (Deshmukh et al., 2024, arXiv 2402.00282).
 
 CLAP's audio tower hears each window; the score is the probability that it is described by the good text of a pair and
-not by the bad one (fact sheet sections 3 and 4). The texts' vectors are in the package, the text tower is not.
+not by the bad one. The texts' vectors are in the package, the text tower is not.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ class TextTokenizer:
     """The package's tokenizer under the package's text layout. Safe to use from several threads at once.
 
     The pad token (`!` for CLAP) is a special token, as in training: each one in a text becomes a pad, and moves the
-    place that stands for the text by one (CLAP fact sheet section 6).
+    place that stands for the text by one, as in the authors' code (microsoft/CLAP).
     """
 
     def __init__(self, tokenizer_json: bytes, layout: TextLayout) -> None:

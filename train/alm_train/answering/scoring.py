@@ -1,7 +1,7 @@
 """Whether an answer is right: one rule per kind of question.
 
-Source of the letter rule and the yes/no rule: Mellow fact sheet section 13 (what stands before the first `)`
-decides a choice).
+Source of the letter rule and the yes/no rule: the authors' evaluation (soham97/mellow, branch `training`), where what
+stands before the first `)` decides a choice.
 """
 
 from __future__ import annotations

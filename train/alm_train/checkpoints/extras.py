@@ -3,7 +3,8 @@
 The authors load most of their files non-strictly; here every entry is either wanted, or listed below, or an error.
 Three kinds are listed. `derived`: what our code computes by itself, compared with it and then dropped. `unused`: what
 the authors' code stores and no output depends on, dropped. `optional`: what we can do without, where the module's own
-value stays. Sources: Mellow fact sheet section 9, CLAP sections 4.6 and 10, ADIFF section 5.
+value stays. Sources: the authors' modules in soham97/mellow, microsoft/CLAP
+and soham97/ADIFF.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Read a checkpoint file and load it into a model, strictly: every key accounted for, nothing executed.
 
 The official files are state dicts written by `torch.save`, sometimes with `module.` before every key; those of the
-CLAP family stand under the key `model` (CLAP fact sheet section 1).
+CLAP family stand under the key `model` (microsoft/CLAP).
 """
 
 from __future__ import annotations

@@ -174,4 +174,4 @@ OFFICIAL = {
     "second": "caption the second audio",
     "both": "caption both the audios",
 }
-"""The authors' prompts (ADIFF fact sheet section 4)."""
+"""The authors' prompts (soham97/ADIFF)."""

@@ -1,6 +1,6 @@
 """ADIFF: two clips and a prompt, mixed by a transformer over all of them, to an explanation of the difference.
 
-Source: "ADIFF: Explaining audio difference using natural language" (arXiv 2502.04476) and ADIFF fact sheet. Parameter
+Source: "ADIFF: Explaining audio difference using natural language" (arXiv 2502.04476) and soham97/ADIFF. Parameter
 names are those of the official checkpoint.
 """
 

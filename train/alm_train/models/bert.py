@@ -1,7 +1,7 @@
 """BERT: a bidirectional transformer with a layer norm behind each residual; the text side of CLAP 2022.
 
-Parameter names are those of the published weights. Source: Devlin et al. (arXiv 1810.04805), section 3; CLAP fact sheet
-section 6. The pooler of the published weights is left out: CLAP reads the hidden state before it.
+Parameter names are those of the published weights. Source: Devlin et al. (arXiv 1810.04805), section 3, and
+microsoft/CLAP, which reads the hidden state before the pooler: that is left out.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """CLAP 2022: the first of the family, with CNN14 to hear and BERT to read.
 
-Source: "CLAP: Learning audio concepts from natural language supervision" (arXiv 2206.04769) and CLAP fact sheet
-sections 2, 5 and 6. Parameter names are those of the official checkpoint. Its texts are tokenized as BERT's, without a
-suffix.
+Source: "CLAP: Learning audio concepts from natural language supervision" (arXiv 2206.04769) and microsoft/CLAP.
+Parameter names are those of the official checkpoint. Its texts are tokenized as BERT's, without a suffix.
 """
 
 from __future__ import annotations

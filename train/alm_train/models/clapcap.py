@@ -1,7 +1,6 @@
 """ClapCap: CLAP's audio tower, a mapper to a prefix, and GPT-2, captioning one clip.
 
-Source: CLAP 2023 (arXiv 2309.05767) and CLAP fact sheet section 8. Parameter names are those of the official
-checkpoint.
+Source: CLAP 2023 (arXiv 2309.05767) and microsoft/CLAP. Parameter names are those of the official checkpoint.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def greedy(model: GPT2LM, prefix: Tensor, stop_id: int, max_tokens: int) -> list
 def beam_search(
     model: GPT2LM, prefix: Tensor, stop_id: int, max_tokens: int, beams: int = 5, temperature: float = 1.0
 ) -> list[Hypothesis]:
-    """Hypotheses after a (1, T, width) prefix, the best first, as ClapCap's authors search (CLAP fact sheet section 8).
+    """Hypotheses after a (1, T, width) prefix, the best first, as ClapCap's authors search (microsoft/CLAP).
 
     Scores are log-probabilities averaged over a beam's length while searching, so a stopped beam competes with
     growing ones at its own average. The whole beam is run anew at each step, which is what the authors do and slow;

@@ -1,6 +1,6 @@
 """Waveform to log-mel: the signal constants and matrices that every HTS-AT family shares.
 
-Source: Mellow fact sheet 2.1 (the constants module of the original encoder; librosa's Slaney mel scale).
+Sources: the constants of the authors' encoder (soham97/mellow, the same in all of their code) and librosa's Slaney scale.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """GPT-2: learned positions, layer norms before attention and MLP, one embedding table for both ends.
 
 Parameter names are those of the published weights; their projections are stored in x out. Source: Radford et al.,
-"Language Models are Unsupervised Multitask Learners" (2019), section 2.3; CLAP fact sheet sections 6 and 10.
+"Language Models are Unsupervised Multitask Learners" (2019), section 2.3; microsoft/CLAP.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 One module for every family here (Mellow, ADIFF, CLAP, ...). Parameter names are those of the original
 checkpoints, so an official file loads without a renaming table. Source: HTS-AT paper (Chen et al., ICASSP
-2022, section 2) and Mellow fact sheet section 2.
+2022, section 2) and soham97/mellow.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From an embedding to a prefix: the transformer that ClapCap and ADIFF put before their language model.
 
 Parameter names are those of the official checkpoints. Source: ClipCap (Mokady et al., arXiv 2111.09734), section 3.2;
-CLAP fact sheet section 8, ADIFF fact sheet section 1.
+microsoft/CLAP and soham97/ADIFF.
 """
 
 from __future__ import annotations

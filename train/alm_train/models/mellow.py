@@ -1,7 +1,6 @@
 """Mellow: HTS-AT, a projection to decoder width, and SmolLM2, answering about two clips.
 
-Source: Mellow paper (arXiv 2503.08540) and fact sheet sections 2.7, 4 and 7. Parameter names are those of
-the official checkpoint.
+Source: Mellow paper (arXiv 2503.08540) and soham97/mellow. Parameter names are those of the official checkpoint.
 """
 
 from __future__ import annotations
@@ -98,8 +97,8 @@ class Mellow(nn.Module):
     def generate(self, prefix: Tensor, max_tokens: int) -> list[int]:
         """Greedy token ids after a (1, T, width) prefix, the stop token included when it comes.
 
-        The authors' nucleus sampler takes the most probable token whatever its settings (fact sheet
-        section 7), so greedy decoding is exactly theirs.
+        The authors' nucleus sampler takes the most probable token whatever its settings, so
+        greedy decoding is exactly theirs.
         """
         decoder = self.caption_decoder.lm
         cache = decoder.new_cache()

@@ -1,7 +1,6 @@
 """SmolLM2: the Llama architecture with grouped-query attention and tied embeddings.
 
-Parameter names are those of the published weights. Source: Mellow fact sheet section 3; Llama 2 report,
-section 2.2.
+Parameter names are those of the published weights. Sources: Llama 2 report, section 2.2; SmolLM2-135M.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every CLAP is: an audio tower, a text tower and the learned scale of their cosines (fact sheet section 7)."""
+"""What every CLAP is: an audio tower, a text tower and the learned scale of their cosines."""
 
 from __future__ import annotations
 
