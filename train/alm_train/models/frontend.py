@@ -1,6 +1,6 @@
 """Waveform to log-mel: the signal constants and matrices that every HTS-AT family shares.
 
-Sources: the constants of the authors' encoder (soham97/mellow, the same in all of their code) and librosa's Slaney scale.
+Sources: the constants of the authors' encoder (soham97/mellow, the same in all of their code), librosa's Slaney scale.
 """
 
 from __future__ import annotations
