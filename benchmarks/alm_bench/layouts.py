@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from alm_bench.machine import machine
+from alm_bench.residency import resident
 
 PREFIX, TOKENS = 389, 24
 INT4, INT8 = "int4-block128", "uint8"
@@ -67,7 +68,7 @@ def run_layout(name: str, folder: Path, threads: int) -> dict[str, float]:
     """Load one layout, run the prefix and the steps three times; the best of each, and the memory at the end."""
     import numpy as np
 
-    before, (prefix_scheme, step_scheme, packed) = _anonymous_mb(), LAYOUTS[name]
+    before, (prefix_scheme, step_scheme, packed) = resident(0.0).anonymous_mb, LAYOUTS[name]
     step = _decoder(folder, step_scheme, threads, packed=True)
     prefix = step if prefix_scheme == step_scheme else _decoder(folder, prefix_scheme, threads, packed)
     rows = (0.02 * np.random.default_rng(0).standard_normal((PREFIX, step.shape.width))).astype(np.float32)
@@ -83,7 +84,7 @@ def run_layout(name: str, folder: Path, threads: int) -> dict[str, float]:
         for row in range(TOKENS):
             cache.append(rows[row : row + 1])
         rates.append(TOKENS / (time.perf_counter() - started))
-    return {"prefix_s": min(prefix_s), "rate": max(rates), "memory_mb": _anonymous_mb() - before}
+    return {"prefix_s": min(prefix_s), "rate": max(rates), "memory_mb": resident(0.0).anonymous_mb - before}
 
 
 def _build(folder: Path) -> None:
@@ -124,11 +125,6 @@ def _decoder(folder: Path, scheme: str, threads: int, packed: bool) -> Any:
     vocabulary = session.get_outputs()[-1].shape[-1]
     shape = DecoderShape(width, vocabulary, len(past), heads, head_dim, positions)
     return OnnxDecoder(None, session, shape)
-
-
-def _anonymous_mb() -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
 if __name__ == "__main__":

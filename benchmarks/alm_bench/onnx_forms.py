@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from alm_bench.machine import machine
+from alm_bench.residency import highest_mb, resident
 
 FORMS = ("package", "ort", "prepacked")
 STEPS = 16
@@ -58,7 +59,7 @@ def main(
     table = Table("form", "file", "load", "of its own", "shared with the file", "peak", "tokens/s")
     for name, results in runs.items():
         middle = {key: statistics.median(run[key] for run in results) for key in results[0]}
-        memory = (f"{middle[key]:.0f} MB" for key in ("RssAnon", "RssFile", "VmHWM"))
+        memory = (f"{middle[key]:.0f} MB" for key in ("own_mb", "file_mb", "peak_mb"))
         cells = f"{sizes[name] / 1e6:.0f} MB", f"{middle['load_s']:.2f} s", *memory, f"{middle['rate']:.0f}"
         table.add_row(name, *cells)
     console = Console(width=120)
@@ -102,7 +103,7 @@ def run_form(name: str, package: Path, folder: Path) -> dict[str, float]:
             cache.append(row)
         rate = STEPS / (time.perf_counter() - started)
         after = _memory()
-    return {"load_s": load_s, "rate": rate} | {key: (after[key] - before[key]) / 1024 for key in before}
+    return {"load_s": load_s, "rate": rate} | {key: after[key] - before[key] for key in before}
 
 
 def _load(name: str, folder: Path, shape: Any) -> Any:
@@ -120,10 +121,9 @@ def _load(name: str, folder: Path, shape: Any) -> Any:
     return OnnxDecoder(None, session, shape)
 
 
-def _memory() -> dict[str, int]:
-    """kB of this process."""
-    lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
-    return {line[0].rstrip(":"): int(line[1]) for line in lines if line[0] in ("RssAnon:", "RssFile:", "VmHWM:")}
+def _memory() -> dict[str, float]:
+    now = resident(0.0)
+    return {"own_mb": now.anonymous_mb, "file_mb": now.file_mb, "peak_mb": highest_mb()}
 
 
 if __name__ == "__main__":

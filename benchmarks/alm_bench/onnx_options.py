@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from alm_bench.machine import machine
+from alm_bench.residency import highest_mb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,10 +86,8 @@ def run_side(package: str, threads: int, options: dict[str, bool]) -> dict[str, 
             for _ in range(TOKENS):
                 cache.append(row)
             ended = time.perf_counter()
-    lines = Path("/proc/self/status").read_text().splitlines()
-    peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
     times = {"encode_s": encoded - started, "prefix_s": prefixed - encoded}
-    return times | {"rate": TOKENS / (ended - prefixed), "peak_mb": peak}
+    return times | {"rate": TOKENS / (ended - prefixed), "peak_mb": highest_mb()}
 
 
 @contextmanager

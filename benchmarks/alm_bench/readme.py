@@ -12,7 +12,8 @@ from pathlib import Path
 
 from alm.commands.ending import run
 from alm_bench.figures import decode_share, percent, quantity, rate
-from alm_bench.results import BenchError, Result, Run, Side, read_result
+from alm_bench.result_files import read_result
+from alm_bench.results import BenchError, Result, Run, Side
 from alm_bench.rivals import OURS
 
 BEGIN, END = "<!-- speed: made by 'make bench' -->", "<!-- speed ends -->"

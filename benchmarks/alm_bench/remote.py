@@ -13,7 +13,8 @@ from pathlib import Path
 
 from alm.errors import AlmError
 from alm_bench.measuring import Plan, measure
-from alm_bench.results import BenchError, Result, parse_result
+from alm_bench.result_files import parse_result
+from alm_bench.results import BenchError, Result
 
 
 def words(device: str, plan: Plan, packages: Sequence[str]) -> list[str]:

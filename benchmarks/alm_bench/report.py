@@ -8,7 +8,8 @@ from pathlib import Path
 from alm.errors import DependencyError
 from alm_bench.comparing import changes, table
 from alm_bench.plots import PLOTS
-from alm_bench.results import STAGES, BenchError, Result, read_result
+from alm_bench.result_files import read_result
+from alm_bench.results import STAGES, BenchError, Result
 from alm_bench.tables import tables
 
 TEMPLATE = "report.html"

@@ -15,7 +15,8 @@ from alm_bench.comparing import changes, exceeded, table
 from alm_bench.figures import decode_share, middle, prefill_share, rate
 from alm_bench.measuring import names_of
 from alm_bench.report import render
-from alm_bench.results import BenchError, Result, Score, read_result, write_result
+from alm_bench.result_files import read_result, write_result
+from alm_bench.results import BenchError, Result, Score
 from alm_bench.tables import tables
 
 

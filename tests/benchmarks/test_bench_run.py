@@ -20,7 +20,8 @@ from alm_bench.measuring import roofline
 from alm_bench.package_facts import examine, with_cache
 from alm_bench.page_cache import drop, resident_share
 from alm_bench.residency import Sampler, highest_mb, thinned
-from alm_bench.results import BenchError, Resident, Roofline, Work, parse_result
+from alm_bench.result_files import parse_result
+from alm_bench.results import BenchError, Resident, Roofline, Work
 from alm_bench.roofline import WIDEST, kernels
 from alm_bench.workloads import ask, cache_bytes, workload
 from alm_export.pipeline import Exported

@@ -18,7 +18,8 @@ from alm_bench.commands import app
 from alm_bench.figures import decode_share, prefill_share
 from alm_bench.readme import table
 from alm_bench.repeats import repeated
-from alm_bench.results import STAGES, BenchError, Roofline, Work, parse_result
+from alm_bench.result_files import parse_result
+from alm_bench.results import STAGES, BenchError, Roofline, Work
 from alm_bench.rival_runs import RUNS
 from alm_bench.rivals import RIVALS, measure_rivals
 from alm_bench.tables import tables

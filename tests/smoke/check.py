@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from alm_bench.figures import decode_share, prefill_share
-from alm_bench.results import Result, read_result
+from alm_bench.result_files import read_result
+from alm_bench.results import Result
 
 CLIPS = Path(__file__).parents[2] / "quantize" / "alm_quantize" / "clips"
 HEARD = {"rooster": "b", "rain": "d", "siren": "a", "church_bells": "c", "dog": "b", "helicopter": "a"}

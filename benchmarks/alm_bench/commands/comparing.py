@@ -12,7 +12,8 @@ from alm.commands.output import print_rows
 from alm_bench.commands.output import parse_threads, show, under_way
 from alm_bench.commands.running import AsJson, DeviceOption, Output, Rounds, Threads
 from alm_bench.comparing import changes, exceeded, table
-from alm_bench.results import BenchError, Result, read_result
+from alm_bench.result_files import read_result
+from alm_bench.results import BenchError, Result
 
 
 def compare(
