@@ -62,6 +62,16 @@ def test_a_clip_becomes_surer() -> None:
     assert adapted.max() > plain.max() + 0.01
 
 
+def test_only_the_surest_views_teach() -> None:
+    texts = np.eye(4, 16, dtype=np.float32)
+    unsure, surest = texts.mean(0) * 2, texts[1] * 0.8 + texts[2] * 0.6
+    alone, among = Adapter(AdaptationSettings(kept=1.0)), Adapter(AdaptationSettings(kept=0.25))
+    alone.classify(surest[np.newaxis], texts, SCALE)
+    among.classify(np.stack([unsure, unsure, surest, unsure]), texts, SCALE)
+    assert np.linalg.norm(alone.vector) > 0
+    np.testing.assert_allclose(among.vector, alone.vector, atol=1e-6)
+
+
 def test_without_steps_it_is_the_plain_softmax() -> None:
     views, texts = _clip(1), _texts(2)
     logits = SCALE * texts @ views[0]

@@ -220,6 +220,44 @@ def test_a_part_of_another_run_or_changed_sound_is_refused(folder: Path, tmp_pat
         Results(tmp_path / "nowhere" / "o.csv", {})
 
 
+@pytest.mark.parametrize(
+    ("family", "words", "options"),
+    [
+        ("clap", ["rain", "a dog"], ["--template=a {}", "--window=first", "--compat", "--adapt=clip", "another label"]),
+        ("pam", [], ["--window=first", "--compat"]),
+        ("clapcap", [], ["--beams=1", "--max-tokens=2", "--window=first", "--compat"]),
+        (
+            "adiff",
+            ["a?"],
+            ["--max-tokens=2", "--window=first", "--temperature=1", "--seed=1", "--stop=x", "--top-p=.5"],
+        ),
+    ],
+)
+def test_what_was_done_otherwise_is_not_gone_on_with(
+    run,
+    folder: Path,
+    tmp_path: Path,
+    tiny_space: Export,
+    tiny_captioner_export: Export,
+    monkeypatch: pytest.MonkeyPatch,
+    family: str,
+    words: list[str],
+    options: list[str],
+) -> None:
+    """Options that change a result are part of what a run is."""
+    command = {"clap": "classify", "pam": "score", "clapcap": "caption", "adiff": "ask"}[family]
+    package = (tiny_space if family in ("clap", "pam") else tiny_captioner_export)(family).path
+    arguments = (command, package, folder, *words, "-o", tmp_path / "o.csv")
+    with monkeypatch.context() as killed:
+        killed.setattr("alm.folder.each", lambda *_, **__: iter(()))
+        killed.setattr(Results, "finish", Results.close)
+        assert run(*arguments)[0] == 0
+    for option in options:
+        status, _, err = run(*arguments, option)
+        assert status == 1, option
+        assert "left by another run" in err
+
+
 @pytest.mark.parametrize("line", [b"[]", b"{}", b"nonsense", b'{"file": 3, "size": 1, "mtime_ns": 1, "result": {}}'])
 def test_a_damaged_part_is_refused(tmp_path: Path, line: bytes) -> None:
     Results(tmp_path / "o.csv", {}).close()
