@@ -44,7 +44,7 @@ class ClapCap(Listener):
         progress: Progress | None = None,
         **options: Unpack[GenerationOptions],
     ) -> Answer:
-        """Describe a recording, a window of 7 s after the other. Audio arguments and errors as in `listen`.
+        """Describe a recording, window by window. Audio arguments and errors as in `listen`.
 
         Options as in `Clip.ask`, with `beams` 5 unless said otherwise; 1 decodes greedily, with one run of the decoder
         per token in place of five. `compat=True` reads audio as the authors do and writes as they do: the stop token, a
