@@ -24,7 +24,7 @@ CLEAR_BY_SCHEME = {"int8": 0.75, "uint8": 0.75}
 """Schemes with one activation scale for all rows of a batch: there it moved by 0.51 at most, over 1944 choices."""
 
 CHUNK = 16
-"""Tokens of a draft run at a time: the price of three single steps, so a draft that fails costs little."""
+"""Tokens of a draft run at a time: the price of four single steps, so a draft that fails costs little."""
 
 WORTH = 4
 """Tokens of a draft that must hold to be kept as they were computed. Fewer are run again at once, which costs less

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from alm.audio.mel_bank import mel_bank
 from alm.audio.source import Samples
 from alm.errors import AudioError, PackageError
 from alm.package import Frontend, Package
@@ -20,10 +21,6 @@ BATCH = 256
 """Most frames transformed at a time: about 3 MB of work space at 1024 points, whatever the length of the sound."""
 BANK = "mel_filter_bank"
 """Tensor of the audio encoder that holds its filter bank."""
-
-# Slaney's scale: linear below 1 kHz (3 mel per 200 Hz), logarithmic above (27 mel per factor 6.4).
-_LINEAR_HZ, _KNEE_HZ, _LOG_STEP = 200.0 / 3, 1000.0, np.log(6.4) / 27.0
-_KNEE_MEL = _KNEE_HZ / _LINEAR_HZ
 
 
 class LogMel:
@@ -151,13 +148,8 @@ class LogMelStream:
 
 
 def mel_filter_bank(frontend: Frontend) -> NDArray[np.float32]:
-    """Slaney-scale triangles of equal area, shape (n_fft // 2 + 1, mels) (as librosa has them)."""
-    bins = np.linspace(0.0, frontend.sample_rate / 2, frontend.n_fft // 2 + 1)
-    edges = _mel_to_hz(np.linspace(_hz_to_mel(frontend.fmin), _hz_to_mel(frontend.fmax), frontend.mels + 2))
-    rising = (bins[:, None] - edges[None, :-2]) / np.diff(edges)[None, :-1]
-    falling = (edges[None, 2:] - bins[:, None]) / np.diff(edges)[None, 1:]
-    triangles = np.maximum(0.0, np.minimum(rising, falling))
-    return (triangles * (2.0 / (edges[2:] - edges[:-2]))[None, :]).astype(np.float32)
+    """`mel_bank` (n_fft // 2 + 1, mels) for the sizes in a manifest."""
+    return mel_bank(frontend.sample_rate, frontend.n_fft, frontend.mels, frontend.fmin, frontend.fmax)
 
 
 def package_bank(package: Package) -> NDArray[np.float32]:
@@ -202,11 +194,3 @@ def _check_row(samples: Samples) -> None:
             f"found samples of type {samples.dtype} and shape {samples.shape}, expected one row of floats; "
             "average the channels, and divide integers by their full scale"
         )
-
-
-def _hz_to_mel(hz: float) -> float:
-    return float(hz / _LINEAR_HZ if hz < _KNEE_HZ else _KNEE_MEL + np.log(hz / _KNEE_HZ) / _LOG_STEP)
-
-
-def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(mel < _KNEE_MEL, mel * _LINEAR_HZ, _KNEE_HZ * np.exp(_LOG_STEP * (mel - _KNEE_MEL)))

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from alm.audio.mel_bank import mel_bank
+
 
 @dataclass(frozen=True)
 class FrontendConfig:
@@ -41,30 +43,6 @@ class FrontendConfig:
         return self.samples // self.hop + 1
 
 
-def mel_filter_bank(config: FrontendConfig) -> np.ndarray:
-    """Slaney-scale triangles of equal area, shape (n_fft // 2 + 1, mels), float32."""
-    bins = np.linspace(0.0, (config.bank_rate or config.sample_rate) / 2, config.n_fft // 2 + 1)
-    edges = _mel_to_hz(np.linspace(_hz_to_mel(config.fmin), _hz_to_mel(config.fmax), config.mels + 2))
-    rising = (bins[:, None] - edges[None, :-2]) / np.diff(edges)[None, :-1]
-    falling = (edges[None, 2:] - bins[:, None]) / np.diff(edges)[None, 1:]
-    triangles = np.maximum(0.0, np.minimum(rising, falling))
-    return (triangles * (2.0 / (edges[2:] - edges[:-2]))[None, :]).astype(np.float32)
-
-
-# Slaney's scale: linear below 1 kHz (3 mel per 200 Hz), logarithmic above (27 mel per factor 6.4).
-_LINEAR_HZ, _KNEE_HZ, _LOG_STEP = 200.0 / 3, 1000.0, np.log(6.4) / 27.0
-
-
-def _hz_to_mel(hz: float) -> float:
-    knee = _KNEE_HZ / _LINEAR_HZ
-    return hz / _LINEAR_HZ if hz < _KNEE_HZ else knee + np.log(hz / _KNEE_HZ) / _LOG_STEP
-
-
-def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
-    knee = _KNEE_HZ / _LINEAR_HZ
-    return np.where(mel < knee, mel * _LINEAR_HZ, _KNEE_HZ * np.exp(_LOG_STEP * (mel - knee)))
-
-
 def fourier_kernels(n_fft: int) -> np.ndarray:
     """Rows of the Hann-windowed transform, real then imaginary, shape (2, n_fft // 2 + 1, n_fft), float32."""
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
@@ -88,7 +66,9 @@ class LogMel(nn.Module):
         self.config = config
         self.register_buffer("kernels", torch.from_numpy(fourier_kernels(config.n_fft)), persistent=False)
         # Kept with the weights and not rebuilt on use: an official file may bring its own copy, which wins.
-        self.register_buffer("melW", torch.from_numpy(mel_filter_bank(config)))
+        rate = config.bank_rate or config.sample_rate
+        bank = mel_bank(rate, config.n_fft, config.mels, config.fmin, config.fmax)
+        self.register_buffer("melW", torch.from_numpy(bank))
 
     def forward(self, waveform: Tensor) -> Tensor:
         """`waveform` is float32 (B, N); any N gives N // hop + 1 frames."""
