@@ -95,7 +95,7 @@ def request(
     """An export of `weights`; `scheme` is a precision or what `--scheme` takes."""
     device = find_target(target)
     ladders = {
-        name: device.ladders(scheme, name) if scheme in PRECISION else parse_schemes(scheme)
+        name: device.ladders(scheme, name) if scheme in PRECISION else parse_schemes(scheme, engine=name)
         for name in engine.split(",")
     }
     return Request(device, scheme if scheme in PRECISION else "custom", ladders, str(weights), output, budget)

@@ -106,8 +106,8 @@ def export(
 
     device = find_target(target)
     engines = find_engines(engine or device.engine)
-    if scheme and engines != ("onnxruntime",):
-        raise typer.BadParameter("--scheme names onnxruntime's schemes; choose a precision", param_hint="--engine")
+    if scheme and len(engines) > 1:
+        raise typer.BadParameter("each has its own; name one engine, or choose a precision", param_hint="--scheme")
     if genai and "onnxruntime" not in engines:
         raise typer.BadParameter("the graph for it runs on onnxruntime; add that to --engine", param_hint="--genai")
     precision = (precisions or [exporter.precision])[0]
@@ -117,7 +117,7 @@ def export(
         target=device,
         scheme=named,
         ladders={
-            name: parse_schemes(scheme, tuple(exporter.parts))
+            name: parse_schemes(scheme, tuple(exporter.parts), name)
             if scheme
             else exporter.ladders(device.ladders(precision, name))
             for name in engines

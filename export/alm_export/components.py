@@ -16,7 +16,7 @@ from alm_export.executorch_program import DELEGATION, PROGRAM, delegation_json, 
 from alm_export.graphs.audio_encoder import build_audio_encoder
 from alm_export.graphs.decoder import build_decoder, build_token_embedding
 from alm_export.graphs.graph import GraphBuilder
-from alm_export.llama_gguf import BLOCK, quantize_gguf, write_gguf
+from alm_export.llama_gguf import check_rows, quantize_gguf, write_gguf
 from alm_quantize.cache_scales import CacheScales
 from alm_quantize.gate import Assignment
 from alm_train.checkpoints.weights import Weights
@@ -100,7 +100,7 @@ def _for_llama_cpp(
     encoder = build_audio_encoder(weights.model, schemes["audio_encoder"])
     graphs, tensors = {"audio_encoder": encoder}, {"audio_encoder": encoder.tensors}
     components, entries = write_graphs(graphs, tensors, schemes, folder)
-    entries["decoder.gguf"] = _gguf(weights, schemes["decoder"], folder)
+    entries["decoder.gguf"] = _gguf(weights, schemes["decoder"], schemes["head"], folder)
     for name, part in (("token_embedding", "head"), ("decoder", "decoder")):
         components[name] = Component("llama.cpp", "decoder.gguf", (), schemes[part])
     return components, entries
@@ -150,16 +150,15 @@ def write_graphs(
     return components, entries
 
 
-def _gguf(weights: Weights, scheme: str, folder: Path) -> Path:
+def _gguf(weights: Weights, scheme: str, table: str, folder: Path) -> Path:
     """The decoder as GGUF, head and token embedding included: llama.cpp reads a whole model."""
     precise, path = folder / "decoder-fp32.gguf", folder / "decoder.gguf"
-    stop = weights.model.config.stop_id
-    write_gguf(precise, weights.model.caption_decoder.lm, weights.tokenizer, name=weights.name, stop_id=stop)
-    if scheme == "fp32":
+    language, stop = weights.model.caption_decoder.lm, weights.model.config.stop_id
+    check_rows(language.config, scheme, table)
+    write_gguf(precise, language, weights.tokenizer, name=weights.name, stop_id=stop)
+    if scheme == table == "fp32":
         return precise.replace(path)
-    # Left to itself llama.cpp takes six bits for the table of some widths, which the SDK does not look up.
-    table_bits = 16 if weights.model.config.decoder.width % BLOCK else 8
-    quantize_gguf(precise, path, scheme, table_bits=table_bits)
+    quantize_gguf(precise, path, scheme, table=table)
     precise.unlink()
     return path
 

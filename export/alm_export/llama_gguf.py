@@ -13,14 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from alm.errors import DependencyError, ExportError
-from alm_train.models.smollm2 import SmolLM2
+from alm_train.models.smollm2 import SmolLM2, SmolLM2Config
 
 PRE_TOKENIZERS = {("Digits", "ByteLevel"): "smollm", ("ByteLevel",): "gpt-2"}
 """How tokenizers split text before merging bytes, in Hugging Face's words and in llama.cpp's; SmolLM2 has the first."""
-FILE_TYPES = {"f16": 1, "q4_0": 2, "q8_0": 7, "q4_k": 15}
+FILE_TYPES = {"fp32": 0, "f16": 1, "q4_0": 2, "q8_0": 7, "q4_k": 15}
 """Scheme to llama.cpp's number of the file type; q4_k is its medium mix."""
-BLOCK = 32
-"""Weights that share a scale where the token embedding has 8 bits."""
+BLOCKS = {"q4_0": 32, "q8_0": 32, "q4_k": 256}
+"""Weights of one row that a scheme stores together."""
+TABLE_TYPES = {"fp32": 0, "f16": 1, "q8_0": 8}
+"""Scheme of the token embedding, which is the head too, to ggml's number of the type: those that the SDK looks up."""
 NORMAL, CONTROL = 1, 3
 """Token types."""
 _SILENT = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda level, text, data: None)
@@ -52,11 +54,11 @@ def write_gguf(path: Path, model: SmolLM2, tokenizer_json: str, *, name: str, st
     writer.close()
 
 
-def quantize_gguf(source: Path, target: Path, scheme: str, *, table_bits: int | None = None) -> None:
+def quantize_gguf(source: Path, target: Path, scheme: str, *, table: str | None = None) -> None:
     """Quantize a float GGUF by llama.cpp's own quantizer; ExportError for an unknown scheme or when it fails.
 
-    `table_bits` stores the token embedding, which is the head too, in 8 or 16 bits; None leaves it to llama.cpp. With 8
-    its width must be a multiple of `BLOCK`: the quantizer ends the process otherwise.
+    `table` is the scheme of the token embedding; None leaves it to llama.cpp. Where rows hold no whole block
+    (`check_rows`) the quantizer takes another scheme or ends the process.
     """
     if scheme not in FILE_TYPES:
         raise ExportError(f"unknown GGUF scheme {scheme!r}; known are {', '.join(FILE_TYPES)}")
@@ -64,11 +66,22 @@ def quantize_gguf(source: Path, target: Path, scheme: str, *, table_bits: int | 
     llama.llama_log_set(_SILENT, None)
     parameters = llama.llama_model_quantize_default_params()
     parameters.ftype = FILE_TYPES[scheme]
-    if table_bits is not None:
-        parameters.token_embedding_type = {8: llama.GGML_TYPE_Q8_0, 16: llama.GGML_TYPE_F16}[table_bits]
+    if table is not None:
+        parameters.token_embedding_type = TABLE_TYPES[table]
     code = llama.llama_model_quantize(str(source).encode(), str(target).encode(), parameters)
     if code:
         raise ExportError(f"llama.cpp's quantizer ended with {code} while making {target.name}")
+
+
+def check_rows(config: SmolLM2Config, scheme: str, table: str) -> None:
+    """ExportError when rows of the decoder hold no whole number of a scheme's blocks."""
+    for name, lengths in ((scheme, {config.width, config.hidden}), (table, {config.width})):
+        block = BLOCKS.get(name, 1)
+        if uneven := [length for length in sorted(lengths) if length % block]:
+            raise ExportError(
+                f"{name} stores {block} weights of a row together, and rows of {uneven[0]} are no multiple of that; "
+                f"choose {'q4_0' if name == 'q4_k' else 'f16'} by --scheme audio_encoder=…,decoder=…,head=…"
+            )
 
 
 def _tensors(model: SmolLM2) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from alm_export.components import Components, merged_entries
 from alm_export.families import find_exporter
 from alm_export.genai import genai_entries
 from alm_export.golden import Golden, merged_golden
-from alm_export.targets import Ladders, Target, own_parts
+from alm_export.targets import OWN_SCHEMES, Ladders, Target
 from alm_quantize.gate import Assignment, Attempt, search
 from alm_train.checkpoints.weights import Weights, load_weights
 
@@ -193,7 +193,7 @@ class Exporter(ABC):
             ladders = dict(self.request.ladders[engine])
             if "onnxruntime" in made:
                 chosen = made["onnxruntime"].trials[-1].schemes if made["onnxruntime"].trials else {}
-                ladders |= {part: (chosen[part],) for part in chosen if part not in own_parts(engine)}
+                ladders |= {part: (chosen[part],) for part in chosen if part not in OWN_SCHEMES.get(engine, {})}
             made[engine] = self._make(engine, ladders)
         made = {engine: made[engine] for engine in self.request.ladders}
         package = str(self.request.output)

@@ -38,6 +38,15 @@ OWN_LADDERS: Mapping[str, Mapping[str, Ladders]] = {
     },
 }
 """By engine and precision, the parts that it stores its own way; the others it leaves to onnxruntime."""
+OWN_SCHEMES: Mapping[str, Ladders] = {
+    "llama.cpp": {"decoder": ("fp32", "f16", "q8_0", "q4_0", "q4_k"), "head": ("fp32", "f16", "q8_0")},
+    "executorch": {
+        "audio_encoder": ("fp32", "8da8w"),
+        "decoder": ("fp32", "8da8w", "8da4w"),
+        "head": ("fp32", "8da8w"),
+    },
+}
+"""By engine, the schemes that those parts may have."""
 
 
 def _precisions(rows: str) -> dict[str, Ladders]:
@@ -114,26 +123,31 @@ def find_engines(names: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def own_parts(engine: str) -> set[str]:
-    """The parts that an engine stores its own way."""
-    return {part for ladders in OWN_LADDERS.get(engine, {}).values() for part in ladders}
-
-
-def parse_schemes(text: str, parts: tuple[str, ...] = PARTS) -> Ladders:
+def parse_schemes(text: str, parts: tuple[str, ...] = PARTS, engine: str = "onnxruntime") -> Ladders:
     """`part=scheme,...` or one scheme for all parts, as single-rung ladders. ExportError for unknown names."""
     pairs = [item.partition("=")[::2] for item in text.split(",")]
     chosen = dict(pairs) if "=" in text else dict.fromkeys(parts, text)
-    unknown = sorted(chosen.keys() - set(parts)) + sorted(set(chosen.values()) - SCHEMES.keys())
+    known = {part: OWN_SCHEMES.get(engine, {}).get(part, tuple(SCHEMES)) for part in parts}
+    unknown = [part for part in chosen if part not in known]
+    unknown += sorted({scheme for part, scheme in chosen.items() if part in known and scheme not in known[part]})
     missing = [part for part in parts if part not in chosen]
     if unknown or missing:
         raise ExportError(
             f"--scheme {text}: {'unknown: ' + ', '.join(unknown) if unknown else 'missing: ' + ', '.join(missing)}. "
-            f"Parts: {', '.join(parts)}; schemes: {', '.join(SCHEMES)}"
+            f"Parts and schemes on {engine}: {_listed(known)}"
         )
-    head = SCHEMES[chosen.get("head", "fp32")]
-    if head.bits < 32 and not head.block:
+    head = SCHEMES.get(chosen.get("head", "fp32"))
+    if head and head.bits < 32 and not head.block:
         raise ExportError(
             f"--scheme {text}: the head is also the token embedding, whose rows {head.name} cannot look up; "
             "give it a block scheme or fp32"
         )
     return {part: (chosen[part],) for part in parts}
+
+
+def _listed(known: Ladders) -> str:
+    """Parts with their schemes; parts that have the same ones together."""
+    together: dict[tuple[str, ...], list[str]] = {}
+    for part, schemes in known.items():
+        together.setdefault(schemes, []).append(part)
+    return "; ".join(f"{', '.join(parts)}: {', '.join(schemes)}" for schemes, parts in together.items())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_mellow import FRONTEND, QUESTION, RATE, noise, request
+from tiny_mellow import DECODER, FRONTEND, QUESTION, RATE, TINY, noise, request, tiny_model, write_tiny
 
 import alm
 from alm.package import Package
@@ -46,11 +47,12 @@ def test_both_answer_alike_and_pass_the_self_test(exported: Exported) -> None:
 
 
 def test_quantized_each_engine_is_measured_and_parts_are_shared(
-    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("llama_cpp")
     monkeypatch.setattr(mellow, "bundled_probes", lambda rate, samples: bundled_probes(rate, samples)[:6])
-    made = export(request(tiny_weights, tmp_path / "p.alm", "int8", engine="llama.cpp,onnxruntime"))
+    weights = write_tiny(tmp_path / "weights", tiny_model(replace(TINY, decoder=replace(DECODER, width=96, hidden=64))))
+    made = export(request(weights, tmp_path / "p.alm", "int8", engine="llama.cpp,onnxruntime"))
     quality, manifest = made.manifest.quality, made.manifest
     assert manifest.engines == ("llama.cpp", "onnxruntime")
     assert manifest.components["decoder"].scheme == "q8_0"

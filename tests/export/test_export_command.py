@@ -147,7 +147,7 @@ def test_the_command_to_run_next_can_be_copied(run: Run, few_probes: None, tiny_
         (("mellow", "--fp32", "--scheme", "int8-block32"), "choose one of"),
         (("mellow", "--budget", "1.5"), "'--budget'"),
         (("mellow", "--calibrate", "/nowhere"), "does not exist"),
-        (("mellow", "--engine", "gguf", "--scheme", "int4-block32"), "--scheme names onnxruntime's schemes"),
+        (("mellow", "--engine", "gguf,onnxruntime", "--scheme", "int8"), "name one engine"),
         (("mellow", "--engine", "gguf", "--genai"), "add that to --engine"),
         (("clap", "--genai"), "clap has no option --genai"),
         (("mellow", "--int2",), "No such option"),
@@ -164,7 +164,7 @@ def test_wrong_usage_is_status_2(run: Run, arguments: tuple[str, ...], message: 
     [
         (("--target", "rpi9"), "unknown target 'rpi9'; this version has arm64, rpi5, rpi4, android, x86_64"),
         (("--engine", "tflite"), "unknown engine 'tflite'; this version has onnxruntime, gguf, llama.cpp"),
-        (("--scheme", "int5"), "unknown: int5. Parts: audio_encoder, decoder, head; schemes: fp32, int8, uint8"),
+        (("--scheme", "int5"), "unknown: int5. Parts and schemes on onnxruntime: audio_encoder, decoder, head: fp32"),
         (("--scheme", "decoder=int8"), "missing: audio_encoder, head"),
         (("--scheme", "decoder=int8,head=fp32,ears=fp32,audio_encoder=fp32"), "unknown: ears"),
         (("--scheme", "int8"), "the head is also the token embedding, whose rows int8 cannot look up"),

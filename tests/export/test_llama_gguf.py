@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from alm.errors import ExportError
-from alm_export.llama_gguf import quantize_gguf, write_gguf
+from alm_export.llama_gguf import check_rows, quantize_gguf, write_gguf
 from alm_train.models.smollm2 import SmolLM2, SmolLM2Config
 
 CONFIG = SmolLM2Config(vocabulary=300, width=64, hidden=96, layers=2, heads=4, kv_heads=2, max_positions=128)
+WIDE = replace(CONFIG, width=256, hidden=256, layers=1)
+"""Every scheme has its blocks in these rows."""
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,14 @@ def file(model, tokenizer_json, tmp_path_factory):
     pytest.importorskip("gguf")
     path = tmp_path_factory.mktemp("gguf") / "decoder.gguf"
     write_gguf(path, model, tokenizer_json, name="tiny", stop_id=0)
+    return path
+
+
+@pytest.fixture(scope="module")
+def wide(tokenizer_json, tmp_path_factory):
+    pytest.importorskip("gguf")
+    path = tmp_path_factory.mktemp("gguf") / "wide.gguf"
+    write_gguf(path, SmolLM2(WIDE), tokenizer_json, name="wide", stop_id=0)
     return path
 
 
@@ -94,19 +105,37 @@ def test_a_smaller_scheme_comes_from_llama_cpp_itself(file, tmp_path):
     assert (tmp_path / "small.gguf").stat().st_size < 0.5 * file.stat().st_size
 
 
-@pytest.mark.parametrize(("bits", "kind"), [(8, "Q8_0"), (16, "F16")])
-def test_the_table_of_tokens_is_stored_as_asked(file, tmp_path, bits, kind):
+@pytest.mark.parametrize(("scheme", "kinds"), [
+    ("fp32", {"F32"}), ("f16", {"F16"}), ("q8_0", {"Q8_0"}), ("q4_0", {"Q4_0"}), ("q4_k", {"Q4_K", "Q6_K"}),
+])  # fmt: skip
+@pytest.mark.parametrize(("table", "kind"), [("fp32", "F32"), ("f16", "F16"), ("q8_0", "Q8_0")])
+def test_weights_are_stored_as_asked(wide, tmp_path, scheme, kinds, table, kind):
     pytest.importorskip("llama_cpp")
     from gguf import GGUFReader
 
-    quantize_gguf(file, tmp_path / "small.gguf", "q4_0", table_bits=bits)
-    tensors = {tensor.name: tensor.tensor_type.name for tensor in GGUFReader(tmp_path / "small.gguf").tensors}
-    assert tensors["token_embd.weight"] == kind
-    assert tensors["blk.0.attn_q.weight"] == "Q4_0"
+    check_rows(WIDE, scheme, table)
+    quantize_gguf(wide, tmp_path / "small.gguf", scheme, table=table)
+    found = {tensor.name: tensor.tensor_type.name for tensor in GGUFReader(tmp_path / "small.gguf").tensors}
+    assert found.pop("token_embd.weight") == kind
+    assert {found[name] for name in found if "norm" not in name} == kinds
+
+
+def test_rows_that_hold_no_whole_blocks_are_an_error():
+    even, odd = CONFIG, replace(CONFIG, width=80)
+    check_rows(even, "q4_0", "q8_0")
+    check_rows(odd, "f16", "f16")
+    for config, scheme, table, message in (
+        (even, "q4_k", "q8_0", r"q4_k stores 256 .* rows of 64 .* choose q4_0"),
+        (odd, "q8_0", "f16", r"q8_0 stores 32 .* rows of 80 .* choose f16"),
+        (odd, "f16", "q8_0", r"q8_0 stores 32 .* rows of 80"),
+        (replace(CONFIG, hidden=100), "q4_0", "f16", r"rows of 100"),
+    ):
+        with pytest.raises(ExportError, match=message):
+            check_rows(config, scheme, table)
 
 
 def test_an_unknown_scheme_lists_the_known_ones(tmp_path):
-    with pytest.raises(ExportError, match=r"q5_9.*f16, q4_0, q8_0, q4_k"):
+    with pytest.raises(ExportError, match=r"q5_9.*fp32, f16, q4_0, q8_0, q4_k"):
         quantize_gguf(tmp_path / "a.gguf", tmp_path / "b.gguf", "q5_9")
 
 
