@@ -27,7 +27,7 @@ from alm.commands import main
 from alm.errors import AudioError, ResultsError
 from alm.folder import each, find_recordings
 from alm.indexing import index_folder, remove_folder
-from alm.models import Clap
+from alm.models import Clap, Pam
 from alm.models.sound_space import HeardSound
 from alm.package.safetensors import read_metadata, read_tensors, write_tensors
 from alm.results import Results
@@ -147,6 +147,17 @@ def test_lines_for_a_terminal_and_for_a_program(run, folder: Path, tiny_space: E
     status, out, _ = run("score", package, folder, "--json")
     rows = [json.loads(line) for line in out.splitlines()]
     assert all(0 <= row["quality"] <= 1 and row["windows"] == 1 for row in rows)
+
+
+def test_each_prompt_pair_is_a_column(run, folder: Path, tmp_path: Path, tiny_space: Export) -> None:
+    pairs, output = tmp_path / "pairs.yaml", tmp_path / "o.json"
+    pairs.write_text("- {name: noise, good: clear, bad: noisy}\n- {name: wind, good: still air, bad: wind}\n")
+    package = tiny_space("pam", prompts=str(pairs)).path
+    assert run("score", package, folder, "-o", output)[0] == 0
+    rows = {row["file"]: row for row in json.loads(output.read_text())}
+    with alm.load(package, Pam) as model:
+        expected = model.score(folder / "0.wav").values
+    assert {name: rows["0.wav"][name] for name in ("noise", "wind")} == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("stdout", ["terminal", "file", "pipe"])

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from alm_train.captioner.pipeline import run_captioner
 from alm_train.captioner.recipe import CaptionerRecipe, read_captioner_recipe
 from alm_train.captioner.texts import text_pairs
-from alm_train.captioner.writing import Writer, read_captions
+from alm_train.captioner.writing import Captions, Source, Writer, read_captions, writing_loss
 from alm_train.checkpoints.weights import load_weights, write_weights
 from alm_train.commands import app
 from alm_train.contrastive.captions import styled_captions
@@ -110,6 +110,23 @@ def test_the_towers_are_those_of_the_clap(recipe: CaptionerRecipe, finished: Pat
     found = load_weights(str(finished / "weights"), "clapcap").model.clap.state_dict()
     assert tower.keys() == found.keys()
     assert all(torch.equal(tensor, found[key]) for key, tensor in tower.items())
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.04])
+def test_texts_are_written_from_embeddings_with_noise(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, noise: float
+) -> None:
+    captioner = load_weights(str(finished / "weights"), "clapcap").model
+    assert isinstance(captioner, ClapCap)
+    written: list[torch.Tensor] = []
+    monkeypatch.setattr(Writer, "loss", lambda self, vectors, ids: written.append(vectors) or vectors.sum())
+    text = torch.eye(1, 1024)
+    source = Source(Captions(torch.ones(1, 3, dtype=torch.long), text), rows=8, noise=noise)
+    writing_loss([source], 0)(Writer(captioner), 0, torch.Generator().manual_seed(0))
+    (vectors,) = written
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(8))
+    moved = vectors / vectors[:, :1] - text
+    assert float(moved.std()) == pytest.approx(noise, rel=0.1)
 
 
 def test_a_stopped_run_ends_with_the_same_weights(
