@@ -73,6 +73,7 @@ def load(
     """
     # Imported here so that `import alm` stays quick and needs no engine.
     from alm.models import FAMILIES
+    from alm.models.base import LoadOptions
     from alm.package import Package
 
     package = Package.open(path, verify=verify, engine=engine)
@@ -88,9 +89,7 @@ def load(
                 f"{path} is a {name} package, which can {', '.join(package.manifest.capabilities)}; "
                 f"expected {' or '.join(key for key, kind in FAMILIES.items() if issubclass(kind, family))}"
             )
-        return FAMILIES[name](
-            package, threads=threads, engine_options=engine_options, cache_bytes=cache_bytes, waiting=waiting
-        )
+        return FAMILIES[name](package, LoadOptions(threads, engine_options, cache_bytes, waiting))
     except BaseException:
         package.close()
         raise

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from alm.answering.turns import WAITING
 from alm.closing import Closing
 from alm.engines import Engine, load_engines
 from alm.errors import PackageError
-from alm.heard.clip_cache import CACHE_BYTES
 from alm.package import Manifest, Package
 from alm.self_test import SelfTest
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a model is loaded, as `alm.load` explains it."""
+
+    threads: int | None
+    """Most threads of the engine; None leaves it to the engine."""
+    engine_options: Mapping[str, object] | None
+    """What else its engines offer, by name."""
+    cache_bytes: int
+    """Most bytes of sound heard before."""
+    waiting: int
+    """Questions that may wait while another is answered."""
 
 
 class Model(Closing):
     """A loaded package. Made by `alm.load`; a family adds what can be asked of it."""
 
-    def __init__(
-        self,
-        package: Package,
-        *,
-        threads: int | None = None,
-        engine_options: Mapping[str, object] | None = None,
-        cache_bytes: int = CACHE_BYTES,
-        waiting: int = WAITING,
-    ) -> None:
-        """Take an open package, which is closed with the model. A family loads its components with the rest."""
+    def __init__(self, package: Package, options: LoadOptions) -> None:
+        """Take an open package, which is closed with the model. A family loads its components as `options` say."""
         self._package = package
 
     @property
@@ -50,9 +55,7 @@ class Model(Closing):
         """How `alm verify` tests this model."""
 
 
-def engines_of(
-    manifest: Manifest, components: tuple[str, ...], threads: int | None, options: Mapping[str, object] | None
-) -> dict[str, Engine]:
+def engines_of(manifest: Manifest, components: tuple[str, ...], options: LoadOptions) -> dict[str, Engine]:
     """The engine of each of `components`, one object per engine; PackageError when the package lacks one."""
     missing = [name for name in components if name not in manifest.components]
     if missing:
@@ -61,5 +64,5 @@ def engines_of(
             f"missing: {', '.join(missing)}. Export the package again"
         )
     wanted = {name: manifest.components[name].engine for name in components}
-    loaded = load_engines(wanted.values(), threads, options)
+    loaded = load_engines(wanted.values(), options.threads, options.engine_options)
     return {name: loaded[engine] for name, engine in wanted.items()}

@@ -6,18 +6,17 @@ by a learned factor, says how well they fit; a softmax over texts makes probabil
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from alm.adaptation import Adapter
-from alm.answering.turns import WAITING
 from alm.audio import Source, WindowPolicy
 from alm.engines.base import Float32, Int64
 from alm.errors import AlmError, ResultsError
-from alm.heard.clip_cache import CACHE_BYTES
+from alm.models.base import LoadOptions
 from alm.models.sound_space import Progress, SoundSpace, softmax, unit
 from alm.package import Package
 from alm.search_index import Match, SearchIndex
@@ -56,18 +55,8 @@ class Clap(SoundSpace):
 
     crops = True
 
-    def __init__(
-        self,
-        package: Package,
-        *,
-        threads: int | None = None,
-        engine_options: Mapping[str, object] | None = None,
-        cache_bytes: int = CACHE_BYTES,
-        waiting: int = WAITING,
-    ) -> None:
-        super().__init__(
-            package, threads=threads, engine_options=engine_options, cache_bytes=cache_bytes, waiting=waiting
-        )
+    def __init__(self, package: Package, options: LoadOptions) -> None:
+        super().__init__(package, options)
         layout = self.space.text
         self._tokenizer = None if layout is None else TextTokenizer(package.read("tokenizer.json"), layout)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,21 +14,21 @@ import numpy as np
 
 from alm.answering.generation import GenerationOptions, Settings
 from alm.answering.streaming import AnswerStream
-from alm.answering.turns import WAITING, Turns
+from alm.answering.turns import Turns
 from alm.audio import Source, Window, WindowPolicy, compat_window, stream_windows
 from alm.audio.log_mel import package_bank
 from alm.engines import Engine
 from alm.engines.base import Array, Float32, Graph
 from alm.errors import AlmError, AudioError
 from alm.heard.audio_tokens import AudioTokens
-from alm.heard.clip_cache import CACHE_BYTES, ClipCache, sound_hash
+from alm.heard.clip_cache import ClipCache, sound_hash
 from alm.heard.prefix import KEPT_PREFIXES, HeardWindow, KeptPrefix, Reader, Slots, expanded
 from alm.listening.blocks import LiveSource
 from alm.listening.gate import GateSettings
 from alm.listening.sources import open_source
 from alm.listening.watch import WatchStream
 from alm.listening.windows import SoundWindow, Windower
-from alm.models.base import Model, engines_of
+from alm.models.base import LoadOptions, Model, engines_of
 from alm.package import Package
 from alm.session import Clip
 
@@ -60,19 +60,11 @@ class Listener(Model):
     heard: ClassVar[str]
     """The encoder's output that a session keeps of a window."""
 
-    def __init__(
-        self,
-        package: Package,
-        *,
-        threads: int | None = None,
-        engine_options: Mapping[str, object] | None = None,
-        cache_bytes: int = CACHE_BYTES,
-        waiting: int = WAITING,
-    ) -> None:
-        """Load the components of an open package; closing the model closes it. Arguments and errors as `alm.load`."""
-        super().__init__(package)
-        self._cache, turns = ClipCache(cache_bytes), Turns(waiting)
-        engines = engines_of(package.manifest, self.components, threads, engine_options)
+    def __init__(self, package: Package, options: LoadOptions) -> None:
+        """Load the components of an open package; closing the model closes it. Errors as `alm.load`."""
+        super().__init__(package, options)
+        self._cache, turns = ClipCache(options.cache_bytes), Turns(options.waiting)
+        engines = engines_of(package.manifest, self.components, options)
         self._parts: _Parts | None = _Parts(
             encoder=engines["audio_encoder"].load_graph(package, "audio_encoder"),
             reader=self._load_reader(package, engines, turns),

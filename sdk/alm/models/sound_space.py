@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
-from alm.answering.turns import WAITING
 from alm.audio import Source, Window, WindowPolicy, compat_windows, stream_windows
 from alm.engines.base import Array, Float32, Graph
 from alm.errors import AlmError, PackageError
-from alm.heard.clip_cache import CACHE_BYTES, ClipCache, sound_hash
-from alm.models.base import Model, engines_of
+from alm.heard.clip_cache import ClipCache, sound_hash
+from alm.models.base import LoadOptions, Model, engines_of
 from alm.package import EmbeddingSpace, Package, section
 from alm.self_test import ANY, Golden, GoldenArray, SelfTest, only
 
@@ -43,20 +42,12 @@ class SoundSpace(Model):
     crops: ClassVar[bool] = False
     """Whether the authors' loader takes one window of a long recording, at random, and `compat` therefore the first."""
 
-    def __init__(
-        self,
-        package: Package,
-        *,
-        threads: int | None = None,
-        engine_options: Mapping[str, object] | None = None,
-        cache_bytes: int = CACHE_BYTES,
-        waiting: int = WAITING,
-    ) -> None:
-        """Load the components of an open package; closing the model closes it. Arguments and errors as `alm.load`."""
-        super().__init__(package)
-        self._cache = ClipCache(cache_bytes)
+    def __init__(self, package: Package, options: LoadOptions) -> None:
+        """Load the components of an open package; closing the model closes it. Errors as `alm.load`."""
+        super().__init__(package, options)
+        self._cache = ClipCache(options.cache_bytes)
         names = ("audio_encoder", "text_encoder") if self.space.text else ("audio_encoder",)
-        engines = engines_of(package.manifest, names, threads, engine_options)
+        engines = engines_of(package.manifest, names, options)
         self._graphs: dict[str, Graph] | None = {name: engines[name].load_graph(package, name) for name in names}
         self._stored = stored_vectors(package, self.space)
 
