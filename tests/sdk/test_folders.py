@@ -183,6 +183,21 @@ def test_a_bar_counts_where_it_can_be_read(folder: Path, tmp_path: Path, tiny_sp
     assert (b"6/6" in told) == (stdout != "pipe")
 
 
+@pytest.mark.parametrize(("family", "words"), [("clap", ("classify", "rain", "a dog")), ("pam", ("score",))])
+def test_a_bar_says_how_far_into_a_recording_it_is(
+    run, folder: Path, tiny_space: Export, monkeypatch: pytest.MonkeyPatch, family: str, words: tuple[str, ...]
+) -> None:
+    command, *labels = words
+    arguments = (command, tiny_space(family).path, folder / "0.wav", *labels)
+    _, plain, quiet = run(*arguments)
+    assert quiet == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    status, out, err = run(*arguments)
+    assert (status, out) == (0, plain)
+    assert "listening" in err
+    assert "100%" in err
+
+
 def test_nothing_usable_is_a_failure(run, tmp_path: Path, tiny_space: Export) -> None:
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "a.wav").write_bytes(b"no")

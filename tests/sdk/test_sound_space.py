@@ -12,6 +12,7 @@ from tiny_clap import TINY, tiny_clap
 from tiny_mellow import RATE, noise
 
 import alm
+from alm.adaptation import AdaptationSettings, Adapter
 from alm.models import Clap, Mellow, Pam
 from alm_export.pipeline import Exported
 from alm_train.models.clap import SUFFIX
@@ -146,6 +147,14 @@ def test_progress_and_order(clap: Clap) -> None:
     seen: list[tuple[int, int]] = []
     clap.embed_audio([sound(1), sound(1)], progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 2), (2, 2)]
+
+
+def test_how_far_into_a_long_recording_it_is(clap: Clap, pam: Pam) -> None:
+    reached: list[float] = []
+    clap.classify(sound(2.5), LABELS, progress=reached.append)
+    pam.score(sound(2.5), progress=reached.append)
+    clap.classify(sound(2.5), LABELS, adapt=Adapter(AdaptationSettings(views=0)), progress=reached.append)
+    assert reached == [1, 2, 2.5] * 3
 
 
 @pytest.mark.parametrize(

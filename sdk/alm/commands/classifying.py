@@ -9,10 +9,11 @@ import typer
 
 from alm.commands.arguments import AsJson, EngineName, PackagePath, Recording, Threads, WindowOption
 from alm.commands.folders import Compat, Output, Workers, only_for_folders, over_folder, threads_for
-from alm.commands.output import print_json, print_rows
+from alm.commands.output import hearing, print_json, print_rows
 
 if TYPE_CHECKING:
     from alm.models.clap import Classification
+    from alm.models.sound_space import Reached
     from alm.results import Row
 
 
@@ -56,9 +57,11 @@ def classify(
     threads = threads if carried else threads_for(path, threads)
     with load(package, Clap, engine=engine, threads=threads) as model:
 
-        def found(source: Path) -> Classification:
+        def found(source: Path, progress: Reached | None = None) -> Classification:
             adapter = Adapter() if adapt == "clip" else carried
-            return model.classify(source, named, template=template, window=window, compat=compat, adapt=adapter)
+            return model.classify(
+                source, named, template=template, window=window, compat=compat, adapt=adapter, progress=progress
+            )
 
         if path.is_dir():
             if carried is not None:
@@ -76,7 +79,8 @@ def classify(
             )
             return
         only_for_folders(output)
-        result = found(path)
+        with hearing(recording, quiet=json) as progress:
+            result = found(path, progress)
     if json:
         print_json({"package": str(package), "recording": recording} | vars(result))
         return

@@ -9,7 +9,7 @@ import typer
 
 from alm.commands.arguments import AsJson, EngineName, PackagePath, Recording, Threads, WindowOption
 from alm.commands.folders import Compat, Output, Workers, only_for_folders, over_folder, threads_for
-from alm.commands.output import print_json, print_rows
+from alm.commands.output import hearing, print_json, print_rows
 
 if TYPE_CHECKING:
     from alm.models.pam import Score
@@ -53,7 +53,8 @@ def score(
             )
             return
         only_for_folders(output)
-        result = model.score(path, window=window, compat=compat)
+        with hearing(recording, quiet=json) as progress:
+            result = model.score(path, window=window, compat=compat, progress=progress)
     if json:
         print_json({"package": str(package), "recording": recording, "value": result.value} | vars(result))
     else:

@@ -17,7 +17,7 @@ from alm.audio import Source, WindowPolicy
 from alm.engines.base import Float32, Int64
 from alm.errors import AlmError, ResultsError
 from alm.models.base import LoadOptions
-from alm.models.sound_space import Progress, SoundSpace, softmax, unit
+from alm.models.sound_space import Progress, Reached, SoundSpace, softmax, unit
 from alm.package import Package
 from alm.search_index import Match, SearchIndex
 from alm.texts.text import TextTokenizer
@@ -101,6 +101,7 @@ class Clap(SoundSpace):
         window: WindowPolicy = "all",
         compat: bool = False,
         adapt: Adapter | None = None,
+        progress: Reached | None = None,
     ) -> Classification:
         """Which of `labels` fit a recording; left out, those that were stored when the package was exported.
 
@@ -113,8 +114,8 @@ class Clap(SoundSpace):
         """
         names, vectors = self._labelled(labels, template)
         if adapt is not None:
-            return self._adapted(source, names, vectors, adapt, window, compat)
-        heard = self.hear(source, window=window, compat=compat)
+            return self._adapted(source, names, vectors, adapt, window, compat, progress)
+        heard = self.hear(source, window=window, compat=compat, progress=progress)
         scale = np.float32(self.space.scale)
         whole = softmax((heard.mean @ vectors.T) * scale)
         windows = softmax((heard.vectors @ vectors.T) * scale)
@@ -128,12 +129,15 @@ class Clap(SoundSpace):
         adapter: Adapter,
         window: WindowPolicy,
         compat: bool,
+        progress: Reached | None,
     ) -> Classification:
         rows, spans = [], []
         for heard in self._windows(source, window, compat):
             views = np.stack([self._vector(samples) for samples in adapter.views(heard.samples)])
             rows.append(adapter.classify(views, vectors, self.space.scale))
             spans.append((heard.start_s, heard.end_s))
+            if progress is not None:
+                progress(heard.end_s)
         whole: Float32 = np.mean(rows, axis=0)
         return Classification(_ranked(names, whole), tuple(spans), tuple(_ranked(names, row) for row in rows))
 

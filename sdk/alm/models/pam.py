@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alm.audio import Source, WindowPolicy
-from alm.models.sound_space import SoundSpace, softmax
+from alm.models.sound_space import Reached, SoundSpace, softmax
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,20 @@ class Score:
 class Pam(SoundSpace):
     """A loaded PAM package. Made by `alm.load`."""
 
-    def score(self, source: Source, *, window: WindowPolicy = "all", compat: bool = False) -> Score:
+    def score(
+        self,
+        source: Source,
+        *,
+        window: WindowPolicy = "all",
+        compat: bool = False,
+        progress: Reached | None = None,
+    ) -> Score:
         """How good a recording is by each of the package's prompt pairs.
 
         Windows are the authors': consecutive ones of the model's length, and a last one that ends with the recording.
         `window="first"` scores the first only, as their paper did. Audio arguments and errors as for `hear`.
         """
-        heard = self.hear(source, window=window, compat=compat)
+        heard = self.hear(source, window=window, compat=compat, progress=progress)
         logits = np.float32(self.space.scale) * np.einsum("wd,ptd->pwt", heard.vectors, self._stored["pairs"])
         good = softmax(logits)[..., 0]
         names = [pair.name for pair in self.space.pairs]

@@ -19,6 +19,8 @@ from alm.self_test import ANY, Golden, GoldenArray, SelfTest, only
 
 Progress = Callable[[int, int], None]
 """Called with how many are done, and of how many."""
+Reached = Callable[[float], None]
+"""Called with the seconds of a recording that were heard."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,17 +77,26 @@ class SoundSpace(Model):
             stages["text_embedding"] = GoldenArray("f", (ANY, ANY))
         return SelfTest(inputs, {**stages, "similarity": GoldenArray("f", (ANY, ANY))}, self._test)
 
-    def hear(self, source: Source, *, window: WindowPolicy = "all", compat: bool = False) -> HeardSound:
+    def hear(
+        self,
+        source: Source,
+        *,
+        window: WindowPolicy = "all",
+        compat: bool = False,
+        progress: Reached | None = None,
+    ) -> HeardSound:
         """A recording, window by window. Sources as for `alm.models.Mellow.listen`, AudioError when one is unusable.
 
         `window="first"` hears the first window only. `compat=True` reads audio as the authors' own loader does:
         channels one behind the other, their resampler; for CLAP the start of a long recording, where they take a random
-        place.
+        place. `progress(seconds)` is told after each window how far into the recording it reached.
         """
         vectors, spans = [], []
         for heard in self._windows(source, window, compat):
             vectors.append(self._cache.get((sound_hash(heard.samples),), partial(self._vector, heard.samples)))
             spans.append((heard.start_s, heard.end_s))
+            if progress is not None:
+                progress(heard.end_s)
         return HeardSound(np.stack(vectors), tuple(spans))
 
     def embed_audio(
