@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from golden.synthetic import official_state
+from golden.synthetic import computed, official_state
 
 import alm
 from alm.package import GOLDEN, write_package
@@ -15,8 +15,6 @@ from alm_export.mellow import FLOAT_TOLERANCES, describe_mellow
 from alm_quantize.gate import PARTS
 from alm_train.checkpoints.weights import load_weights
 from alm_train.models.mellow import Mellow, MellowConfig
-
-ARRAYS = Path(__file__).parents[1] / "golden" / "mellow.npz"
 
 
 def export_golden_weights(folder: Path) -> Path:
@@ -33,8 +31,7 @@ def export_golden_weights(folder: Path) -> Path:
 
 
 def test_authors_logits_and_tokens(tmp_path: Path) -> None:
-    with np.load(ARRAYS) as file:
-        golden = dict(file)
+    golden = computed("mellow")
     tiled = np.tile(golden["audio2_unpadded"], 2)[: len(golden["audio1"])]
     with alm.load(export_golden_weights(tmp_path)) as model:
         assert model.reader.tokenizer.prompt(str(golden["prompt"])).tolist() == golden["input_ids"][0].tolist()

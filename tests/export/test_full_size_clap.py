@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden.synthetic import official_state
+from golden.synthetic import computed, official_state
 
 import alm
 from alm.models import Clap, Pam
@@ -20,13 +20,10 @@ from alm_train.checkpoints.weights import Weights, load_weights
 from alm_train.models.clap import Clap as TorchClap
 from alm_train.models.clap import ClapConfig
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "clap.npz"
-
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, np.ndarray]:
-    with np.load(GOLDEN) as file:
-        return dict(file)
+    return computed("clap")
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,16 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import nn
+
+from alm_train.checkpoints.state import load_state
+
+Model = TypeVar("Model", bound=nn.Module)
 
 NORM_MARKS = ("norm", ".bn", "bn0", "ln_")
 TIED_MARKS = ("embed_tokens", "lm_head", "wte")
@@ -20,6 +27,19 @@ HEADS = {
     "gpt.transformer.wte.weight": "gpt.lm_head.weight",
 }
 """The end of the embedding table's key, and of its head's."""
+
+
+def computed(name: str) -> dict[str, np.ndarray]:
+    """What the authors' code computed with these weights: the arrays of NAME.npz."""
+    with np.load(Path(__file__).with_name(f"{name}.npz")) as file:
+        return dict(file)
+
+
+def loaded(model: Model) -> Model:
+    """`model` with these weights, taken from a state dict in the layout of the official file."""
+    shapes = {key: tensor.shape for key, tensor in model.state_dict().items()}
+    load_state(model, official_state(shapes), "synthetic weights")
+    return model.eval()
 
 
 def draw(key: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from clap_corpora import write_clap_corpora
+from dying import Killed, Silent
 from safetensors.torch import load_file
-from test_training_run import Killed, Silent
 from tokenizers import Tokenizer
 from typer.testing import CliRunner
 

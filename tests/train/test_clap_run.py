@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from clap_corpora import TINY_CLAP, write_clap_corpora
+from dying import Killed, Silent
 from safetensors.torch import load_file
-from test_training_run import Killed, Silent
 from typer.testing import CliRunner
 
 from alm_train.checkpoints.weights import load_weights

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from corpora import write_corpora
+from dying import Killed, Silent
 from safetensors.torch import load_file
-from test_training_run import Killed, Silent
 from tokenizers import Tokenizer
 from typer.testing import CliRunner
 

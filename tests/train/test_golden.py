@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from golden.synthetic import official_state
+from golden.synthetic import computed, loaded
 
-from alm_train.checkpoints.state import load_state
 from alm_train.models.htsat import HTSATOutput
 from alm_train.models.mellow import Mellow, MellowConfig
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "mellow.npz"
 
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, np.ndarray]:
-    with np.load(GOLDEN) as file:
-        return dict(file)
+    return computed("mellow")
 
 
 @pytest.fixture(scope="module")
-def model() -> Iterator[Mellow]:
-    model = Mellow(MellowConfig())
-    shapes = {key: tensor.shape for key, tensor in model.state_dict().items()}
-    load_state(model, official_state(shapes), "synthetic weights")
-    yield model.eval()
+def model() -> Mellow:
+    return loaded(Mellow(MellowConfig()))
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
-from golden.synthetic import draw_by_checksum, official_state
+from golden.synthetic import computed, draw_by_checksum, loaded
 
 from alm_train.checkpoints.state import load_state
 from alm_train.models.adiff import Adiff, AdiffConfig
@@ -15,19 +12,12 @@ from alm_train.models.clapcap import ClapCap, ClapCapConfig
 from alm_train.models.decoding import beam_search, greedy
 from alm_train.models.gpt2 import GPT2LM, GPT2Config
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 FIXED = 2 * 513 * 1024 + 513 * 64 + 527 * 527 + 527
 """Counted upstream and not by us: STFT and mel matrices, unused classifier."""
 
 
 def arrays(name: str) -> dict[str, torch.Tensor]:
-    with np.load(GOLDEN / name) as file:
-        return {key: torch.from_numpy(file[key]) for key in file if file[key].dtype.kind != "U"}
-
-
-def loaded(model: torch.nn.Module) -> torch.nn.Module:
-    load_state(model, official_state({key: t.shape for key, t in model.state_dict().items()}), "synthetic weights")
-    return model.eval()
+    return {key: torch.from_numpy(array) for key, array in computed(name).items() if array.dtype.kind != "U"}
 
 
 def near(found: torch.Tensor, expected: torch.Tensor) -> None:
@@ -40,7 +30,7 @@ def parameters(model: torch.nn.Module) -> int:
 
 @torch.inference_mode()
 def test_clapcap() -> None:
-    golden, model = arrays("clapcap.npz"), loaded(ClapCap(ClapCapConfig()))
+    golden, model = arrays("clapcap"), loaded(ClapCap(ClapCapConfig()))
     assert parameters(model) == 226_918_615
     prefix = model.prefix(golden["audio"])
     near(prefix, golden["prefix"])
@@ -50,7 +40,7 @@ def test_clapcap() -> None:
 
 @torch.inference_mode()
 def test_adiff() -> None:
-    golden, model = arrays("adiff.npz"), loaded(Adiff(AdiffConfig()))
+    golden, model = arrays("adiff"), loaded(Adiff(AdiffConfig()))
     assert parameters(model) == 296_265_943
     clips = torch.stack((golden["audio1"], golden["audio2"]))
     near(model.audio_encoder(clips), torch.cat((golden["embedding1"], golden["embedding2"])))
@@ -63,7 +53,7 @@ def test_adiff() -> None:
 
 
 def test_beam_search() -> None:
-    golden, model = arrays("clapcap_beams.npz"), GPT2LM(GPT2Config()).eval()
+    golden, model = arrays("clapcap_beams"), GPT2LM(GPT2Config()).eval()
     shapes = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     load_state(model, {key: draw_by_checksum(f"gpt.{key}", shape) for key, shape in shapes.items()}, "drawn weights")
     for prefix, beams in zip(golden["prefix"], golden["beams"].tolist(), strict=True):

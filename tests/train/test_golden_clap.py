@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from golden.synthetic import official_state
+from golden.synthetic import computed, loaded
 
-from alm_train.checkpoints.state import load_state
 from alm_train.models.clap import Clap, ClapConfig
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "clap.npz"
 
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, np.ndarray]:
-    with np.load(GOLDEN) as file:
-        return dict(file)
+    return computed("clap")
 
 
 @pytest.fixture(scope="module")
 def model() -> Clap:
-    model = Clap(ClapConfig())
-    shapes = {key: tensor.shape for key, tensor in model.state_dict().items()}
-    load_state(model, official_state(shapes), "synthetic weights")
-    return model.eval()
+    return loaded(Clap(ClapConfig()))
 
 
 def test_parameter_count(model: Clap) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from clap_corpora import write_clap_corpora
+from dying import Killed, Silent
 from safetensors.torch import load_file
 from test_captioner_run import TINY, tiny_clap
-from test_training_run import Killed, Silent
 from tokenizers import Tokenizer
 
 from alm_train.captioner.evaluate import OWN_WORDS, judge, names

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from dying import Killed
 from torch import nn
 
 from alm_train.loop import Schedule, run_stage
@@ -16,10 +17,6 @@ SCHEDULE = Schedule(
     steps=12, learning_rate=0.05, warmup_steps=3, weight_decay=0.1, average=0.8, gradient_clip=1.0, seed=7,
     checkpoint_seconds=0.0, validate_steps=4,
 )  # fmt: skip
-
-
-class Killed(Exception):
-    """Stands for the process dying."""
 
 
 def _train(folder: Path, die_after: int | None = None) -> nn.Module:

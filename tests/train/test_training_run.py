@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from corpora import TINY_RECIPE, write_corpora
+from dying import Killed, Silent
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -20,29 +19,6 @@ from alm_train.checkpoints.weights import load_weights
 from alm_train.commands import app, main
 from alm_train.data.questions import KINDS
 from alm_train.data.recordings import DataError
-
-
-class Killed(Exception):
-    """Stands for the process dying."""
-
-
-class Silent:
-    """A reporter that can die at a step of a stage."""
-
-    def __init__(self, die_at: tuple[str, int] | None = None) -> None:
-        self.die_at = die_at
-
-    @contextmanager
-    def bar(self, name: str) -> Iterator:
-        yield lambda done, total: None
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator:
-        def report(stage: str, done: int, total: int, metrics: dict[str, float]) -> None:
-            if (stage, done) == self.die_at:
-                raise Killed
-
-        yield report
 
 
 @pytest.fixture(scope="module")
