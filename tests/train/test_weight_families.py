@@ -22,6 +22,11 @@ def test_a_folder_comes_back_as_its_family(tiny_clap_weights: Path) -> None:
         assert torch.equal(weights.model.state_dict()[key], tensor)
 
 
+def test_weights_may_be_read_by_whom_other_new_files_may(tiny_clap_weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    assert (tiny_clap_weights / "model.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_a_folder_of_another_family(tiny_clap_weights: Path) -> None:
     with pytest.raises(CheckpointError, match=r"expected the metadata of a mellow model .* found 'clap'"):
         load_weights(str(tiny_clap_weights), "mellow")

@@ -14,7 +14,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from tokenizers import Tokenizer
 from tokenizers.implementations import BertWordPieceTokenizer
 from tokenizers.models import WordPiece
@@ -105,7 +105,8 @@ def write_weights(
         "attribution": attribution,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(halves, folder / MODEL, metadata)
+    # As bytes: what the library itself writes, only its owner may read.
+    (folder / MODEL).write_bytes(save(halves, metadata))
     (folder / TOKENIZER).write_text(tokenizer, encoding="utf-8")
 
 
