@@ -111,7 +111,7 @@ def test_entry_that_is_not_safetensors(path: Path) -> None:
         package.tensors("README.md")
 
 
-def test_opening_large_entries_reads_no_page_of_the_map(tmp_path: Path) -> None:
+def test_large_entries_are_in_memory_when_they_are_read_and_once(tmp_path: Path) -> None:
     size = 64 * 1024 * 1024
     entries = tiny_entries() | {"big.bin": bytes(size)}
     write_package(tmp_path / "big.alm", tiny_manifest(), entries)
@@ -120,7 +120,11 @@ def test_opening_large_entries_reads_no_page_of_the_map(tmp_path: Path) -> None:
     before = _resident()
     with Package.open(tmp_path / "big.alm") as package:
         assert _resident() - before < size // 4
-        assert len(package.view("big.bin")) == size
+        view = package.view("big.bin")
+        assert len(view) == size
+        data = package.read("big.bin")
+        assert _resident() - before < size * 5 // 4
+        assert data == view
 
 
 def _resident() -> int:

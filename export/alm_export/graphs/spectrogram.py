@@ -16,6 +16,9 @@ from alm.errors import ExportError
 from alm_export.graphs.graph import GraphBuilder
 from alm_train.models.frontend import LogMel
 
+MOST_FRAMES = 256
+"""Frames that are transformed at once. All 1001 of a clip take 7 MB more, which is the most the encoder needs."""
+
 
 @dataclass(frozen=True)
 class FourStep:
@@ -65,14 +68,15 @@ def log_mel(graph: GraphBuilder, waveform: str, module: LogMel) -> str:
     """`waveform` (1, samples) to (frames, mels) in dB."""
     config, steps = module.config, FourStep.of(module)
     framed = _frames(graph, waveform, config.samples, config.n_fft, config.hop)
-    power = _power_spectrum(graph, framed, steps)
-    mel = graph.op("MatMul", power, graph.constant(np.ascontiguousarray(steps.mel.T), "mel_filter_bank"))
+    power = [_power_spectrum(graph, frames, steps) for frames in framed]
+    bank = graph.constant(np.ascontiguousarray(steps.mel.T), "mel_filter_bank")
+    mel = graph.op("Concat", *(graph.op("MatMul", part, bank) for part in power), axis=0)
     floored = graph.op("Max", mel, graph.constant(1e-10))
     return graph.op("Mul", graph.op("Log", floored), graph.constant(10 / math.log(10)))
 
 
-def _frames(graph: GraphBuilder, waveform: str, samples: int, n_fft: int, hop: int) -> str:
-    """(1, samples) to overlapping frames (frames, n_fft), by gathering the largest blocks they share."""
+def _frames(graph: GraphBuilder, waveform: str, samples: int, n_fft: int, hop: int) -> list[str]:
+    """(1, samples) to overlapping frames (T, n_fft), some at a time, by gathering the largest blocks they share."""
     padding = graph.constant(np.array([0, n_fft // 2, 0, n_fft // 2], np.int64))
     padded = graph.op("Pad", waveform, padding, mode="reflect")
     block = math.gcd(hop, n_fft)
@@ -81,9 +85,10 @@ def _frames(graph: GraphBuilder, waveform: str, samples: int, n_fft: int, hop: i
         zero, end, axis = (graph.constant(np.array([v], np.int64)) for v in (0, whole, 1))
         padded = graph.op("Slice", padded, zero, end, axis)
     blocks = graph.reshape(padded, (-1, block))
-    starts = np.arange(samples // hop + 1)[:, None] * (hop // block)
-    index = graph.constant(starts + np.arange(n_fft // block)[None, :], "frame_blocks")
-    return graph.reshape(graph.op("Gather", blocks, index, axis=0), (-1, n_fft))
+    frames = samples // hop + 1
+    places = np.arange(frames)[:, None] * (hop // block) + np.arange(n_fft // block)[None, :]
+    parts = [graph.constant(part) for part in np.array_split(places, math.ceil(frames / MOST_FRAMES))]
+    return [graph.reshape(graph.op("Gather", blocks, part, axis=0), (-1, n_fft)) for part in parts]
 
 
 def _power_spectrum(graph: GraphBuilder, frames: str, steps: FourStep) -> str:

@@ -74,10 +74,8 @@ class Package(Closing):
 
     def view(self, name: str) -> memoryview:
         """The bytes of an entry as a read-only view of the map; raises PackageError for an unknown name."""
-        if self._map is None:
-            raise PackageError(f"{_printable(self.path)} is closed")
-        start = self.offset(name)
-        return memoryview(self._map)[start : start + self._records[name].size]
+        mapped, start = self._mapped(), self.offset(name)
+        return memoryview(mapped)[start : start + self._records[name].size]
 
     def offset(self, name: str) -> int:
         """Where the bytes of an entry start in the file; raises PackageError for an unknown name."""
@@ -87,8 +85,14 @@ class Package(Closing):
         return self._records[name].offset
 
     def read(self, name: str) -> bytes:
-        """A copy of the bytes of an entry."""
-        return bytes(self.view(name))
+        """A copy of the bytes of an entry. The pages that it was read from are let go: it is in memory once."""
+        mapped, start = self._mapped(), self.offset(name)
+        end = start + self._records[name].size
+        page = start - start % mmap.PAGESIZE
+        data = mapped[start:end]
+        if data:
+            mapped.madvise(mmap.MADV_DONTNEED, page, end - page)
+        return data
 
     def tensors(self, name: str) -> dict[str, NDArray[Any]]:
         """The tensors of a safetensors entry as read-only views of the map, no byte copied."""
@@ -107,6 +111,11 @@ class Package(Closing):
     def close(self) -> None:
         """Give up the map. Closing twice is allowed."""
         self._map = None
+
+    def _mapped(self) -> mmap.mmap:
+        if self._map is None:
+            raise PackageError(f"{_printable(self.path)} is closed")
+        return self._map
 
 
 def _fingerprint(manifest: memoryview, chosen: Manifest) -> str:
