@@ -30,7 +30,7 @@ def plot_score(score: Score, path: str | Path, title: str = "") -> None:
     for name, values in score.curve.items():
         (line,) = axes.plot(middles, values, marker="o", markersize=3, label=f"{name} {score.values[name]:.3f}")
         axes.axhline(score.values[name], linestyle="--", linewidth=1, color=line.get_color())
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=4)  # a curve goes everywhere, so below it
     try:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:
