@@ -123,27 +123,34 @@ def _engine(name: str) -> Finding:
     from alm.engines import EXTRAS
     from alm.engines.versions import LIBRARIES
 
-    libraries = LIBRARIES.get(name, ())
+    title, libraries = f"engine {name}", LIBRARIES.get(name, ())
     versions = ", ".join(
         f"{library.name} {library.installed or 'not installed'} (tested {library.tested}, takes {library.range})"
         for library in libraries
     )
+    installed = bool(libraries and libraries[0].installed)
+    outside = [library for library in libraries if library.installed and not library.takes(library.installed)]
+    if installed and outside:
+        wanted = " ".join(f"'{library.name}=={library.tested}'" for library in outside)
+        return Finding(title, f"found versions that are not taken; {versions}", f"pip install {wanted}")
     # In a process of its own: whatever a library does when it is loaded, the other findings are still told.
     program = f"from alm.engines import load_engine; load_engine({name!r}, None)"
     try:
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=240)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Finding(f"engine {name}", f"cannot be tried: {error}", "close other programs and try again")
-    again = f"pip install --force-reinstall --no-cache-dir {libraries[0].name if libraries else name}"
+        return Finding(title, f"cannot be tried: {error}", "close other programs and try again")
+    again = "pip install --force-reinstall --no-cache-dir "
+    again += f"'{libraries[0].name}=={libraries[0].tested}'" if libraries else name
     if done.returncode < 0:
-        return Finding(f"engine {name}", f"dies with signal {-done.returncode}; {versions}", again)
+        return Finding(title, f"dies with signal {-done.returncode}; {versions}", again)
     if done.returncode > 0:
-        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        if name in EXTRAS and "DependencyError" in lines[-1]:
+        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        message = last.partition(": ")[2] if last.startswith("alm.errors.") else last
+        if name in EXTRAS and not installed:
             # Few packages need it, so its absence is a fact and no fault.
-            return Finding(f"engine {name}", f"not installed; a package that needs it: pip install '{EXTRAS[name]}'")
-        return Finding(f"engine {name}", lines[-1], again)
-    return Finding(f"engine {name}", f"usable; {versions}")
+            return Finding(title, f"{versions}; a package that needs it: pip install '{EXTRAS[name]}'")
+        return Finding(title, message, again)
+    return Finding(title, f"usable; {versions}")
 
 
 def _microphones() -> Finding:

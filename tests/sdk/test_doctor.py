@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 
 from alm import doctor
+from alm.engines.versions import LIBRARIES, Library
 
 PI4 = "processor\t: 0\nFeatures\t: fp asimd evtstrm crc32 cpuid\n" * 4
 PI5 = "processor\t: 0\nFeatures\t: fp asimd aes crc32 asimdhp asimddp\n" * 4
@@ -48,6 +49,31 @@ def test_an_engine_that_dies_or_fails_is_reported(monkeypatch: object) -> None:
     finding = doctor._engine("no-such-engine")
     assert "unknown engine" in finding.value
     assert not finding.ok
+
+
+def test_a_version_that_is_not_taken_comes_with_the_one_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = Library("onnxruntime", "1.32.0", "1.27", "1.28")
+    monkeypatch.setitem(LIBRARIES, "onnxruntime", (library,))
+    finding = doctor._engine("onnxruntime")
+    assert f"onnxruntime {onnxruntime.__version__} (tested 1.32.0, takes 1.27 to below 1.28)" in finding.value
+    assert finding.advice == "pip install 'onnxruntime==1.32.0'"
+
+
+@pytest.mark.parametrize("name", ["numpy", "no-such-library"])
+def test_an_absent_engine_is_a_fact_and_a_broken_one_a_fault(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    # A torch of another version is no fault by itself: without executorch nothing here uses it.
+    torch = Library("soxr", "99", "99", "100") if name == "no-such-library" else Library("soxr", "1", "0", "100")
+    monkeypatch.setitem(LIBRARIES, "executorch", (Library(name, "1.5.1", "0", "99"), torch))
+    failed = SimpleNamespace(returncode=1, stderr="Traceback:\nalm.errors.DependencyError: it cannot be imported\n")
+    monkeypatch.setattr(doctor.subprocess, "run", lambda *words, **options: failed)
+    finding = doctor._engine("executorch")
+    if name == "numpy":
+        assert finding.value == "it cannot be imported"
+        assert finding.advice == "pip install --force-reinstall --no-cache-dir 'numpy==1.5.1'"
+    else:
+        assert finding.ok
+        assert "no-such-library not installed (tested 1.5.1, takes 0 to below 99), soxr" in finding.value
+        assert "pip install 'alm-edge[executorch]'" in finding.value
 
 
 def test_microphones_are_listed_and_their_absence_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
