@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+Append = Callable[[int, int | None], int]
+"""From a position and a token to the next token; without a token it reads the prefix."""
 PREFIX = 389
 """Positions before Mellow's first generated token."""
 
@@ -57,14 +59,13 @@ def llama_cpp(path: Path, threads: int, tokens: int) -> Runner:
 
     def once() -> dict[str, float]:
         llama.llama_memory_clear(llama.llama_get_memory(context), True)
-        return _greedy(append, tokens)
+        return greedy(append, tokens)
 
     return Runner(load, once)
 
 
 def onnxruntime(folder: Path, threads: int, tokens: int) -> Runner:
     """onnxruntime's own session over the graphs of an unzipped package, keys and values bound in place."""
-    import numpy as np
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -73,6 +74,15 @@ def onnxruntime(folder: Path, threads: int, tokens: int) -> Runner:
     session = ort.InferenceSession(folder / "decoder.onnx", options)
     embedding = ort.InferenceSession(folder / "token_embedding.onnx", options)
     load = time.perf_counter() - started
+    append = onnx_append(session, embedding)
+    return Runner(load, lambda: greedy(append, tokens))
+
+
+def onnx_append(session: Any, embedding: Any) -> Append:
+    """What runs a packaged decoder's session on the prefix or on a token; keys and values stay where they are."""
+    import numpy as np
+    import onnxruntime as ort
+
     binding = session.io_binding()
     for value in session.get_inputs():
         if value.name.startswith("past_"):
@@ -94,7 +104,7 @@ def onnxruntime(folder: Path, threads: int, tokens: int) -> Runner:
         session.run_with_iobinding(binding)
         return int(binding.get_outputs()[-1].numpy()[0].argmax())
 
-    return Runner(load, lambda: _greedy(append, tokens))
+    return append
 
 
 def executorch(folder: Path, threads: int, tokens: int) -> Runner:
@@ -117,7 +127,7 @@ def executorch(folder: Path, threads: int, tokens: int) -> Runner:
         rows = prefix if token is None else embedding.execute([torch.tensor([[token]])])[0]
         return int(np.asarray(decoder.execute([rows, torch.tensor([position])])[0]).argmax())
 
-    return Runner(load, lambda: _greedy(append, tokens))
+    return Runner(load, lambda: greedy(append, tokens))
 
 
 def genai(folder: Path, threads: int, tokens: int) -> Runner:
@@ -145,7 +155,7 @@ def genai(folder: Path, threads: int, tokens: int) -> Runner:
             generator.generate_next_token()
             return int(generator.get_next_tokens()[0])
 
-        return _greedy(append, tokens)
+        return greedy(append, tokens)
 
     return Runner(load, once)
 
@@ -166,8 +176,8 @@ def prefix_rows(width: int) -> np.ndarray:
     return (0.02 * np.random.default_rng(0).standard_normal((PREFIX, width))).astype(np.float32)
 
 
-def _greedy(append: Callable[[int, int | None], int], tokens: int) -> dict[str, float]:
-    """Time `append(position, token)`, which gives the next token; without a token it reads the prefix."""
+def greedy(append: Append, tokens: int) -> dict[str, float]:
+    """Seconds of the prefix and of the steps behind it, which give all but the first of `tokens`."""
     started = time.perf_counter()
     token = append(0, None)
     first = time.perf_counter()
