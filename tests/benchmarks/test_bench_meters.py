@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from alm_bench import noise
 from alm_bench.energy import battery, measure_energy, pmic, rapl
 from alm_bench.energy.meter import NoMeter, PowerMeter
 from alm_bench.environment import throttled
@@ -172,3 +173,14 @@ def test_why_a_machine_is_busy() -> None:
     assert "other processes used 0.50 cores" in judge(steady, steady, 0.5).busy[0]
     assert "spread by" in judge(shaky, steady, 0.0).busy[0]
     assert "+50% afterwards" in judge(steady, tuple(1.5 * x for x in steady), 0.0).busy[0]
+
+
+def test_cores_of_others_are_what_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, own, now = iter((10.0, 16.0, 16.0)), iter((2.0, 4.0, 9.0)), iter((0.0, 8.0, 8.0))
+    monkeypatch.setattr(noise, "_machine_seconds", lambda: next(machine))
+    monkeypatch.setattr(noise, "_own_seconds", lambda: next(own))
+    monkeypatch.setattr(noise.time, "monotonic", lambda: next(now))
+    others = noise.Others()
+    assert others.cores() == 0.5
+    # Two counters of the system that are read one after the other may differ by a tick.
+    assert others.cores() == 0.0

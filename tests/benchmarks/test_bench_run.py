@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from benchmarks.made import made_side
 from typer.testing import CliRunner
 
 import alm
@@ -16,12 +21,13 @@ from alm.listening.sources import RecordingSource
 from alm.session import Clip
 from alm_bench import watch
 from alm_bench.commands import app
-from alm_bench.measuring import roofline
+from alm_bench.measuring import Plan, measure, roofline
 from alm_bench.package_facts import examine, with_cache
 from alm_bench.page_cache import drop, resident_share
+from alm_bench.probe import KINDS
 from alm_bench.residency import Sampler, highest_mb, thinned
 from alm_bench.result_files import parse_result
-from alm_bench.results import BenchError, Resident, Roofline, Work
+from alm_bench.results import BenchError, Resident, Roofline, Streaming, Work
 from alm_bench.roofline import WIDEST, kernels
 from alm_bench.workloads import ask, cache_bytes, workload
 from alm_export.pipeline import Exported
@@ -44,6 +50,70 @@ def test_run(tiny_package: Path, tmp_path: Path) -> None:
     assert side.package is not None and side.package.size == tiny_package.stat().st_size
     assert side.energy is not None and (side.energy.joules_per_pass or side.energy.source.startswith("not available"))
     assert result.roofline[0].read_gbs > 0.1 and result.roofline[0].gemm_gflops > 0.1
+
+
+def test_settings_take_turns_and_cold_files_are_dropped(tiny_package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[tuple[str, ...]] = []
+    memory = json.loads(json.dumps(dataclasses.asdict(made_side().memory[0])))
+
+    def run_json(words: list[str], threads: int, what: str) -> dict[str, object]:
+        if "alm_bench.noise" in words:
+            return {"seconds": [1.0, 1.0]}
+        if "alm_bench.roofline" in words:
+            return {"read_gbs": 1.0, "gemm_gflops": 1.0}
+        kind, _, count, _ = words[3:]
+        done.append((kind, count))
+        stages = {"load": float(len(done))}
+        told = {"unit": "s", "positions": 1, "steps": 1, "stages": stages, "peak_mb": 1.0, "cache_bytes": 0}
+        return memory if kind == "memory" else told
+
+    monkeypatch.setattr("alm_bench.measuring.run_json", run_json)
+    monkeypatch.setattr("alm_bench.measuring.drop", lambda path: done.append(("drop",)))
+    plan = Plan(threads=(1, 2), rounds=2, sounds=0, energy=False)
+    result = measure([tiny_package, tiny_package], plan, lambda words: None)
+    a_round = [
+        step
+        for count in ("1", "2")
+        for step in (*[("speed", count)] * 2, ("drop",), ("speed", count), ("drop",), ("speed", count))
+    ]
+    assert done[: 3 * len(a_round)] == 3 * a_round
+    assert done[3 * len(a_round) :] == [("memory", "1"), ("memory", "2")] * 2
+    loads = [run.stages["load"] for side in result.sides for run in side.runs]
+    # The first round wakes the machine and does not count.
+    assert all(len(load) == 2 and min(load) > len(a_round) for load in loads) and len({*loads}) == 8
+
+
+@pytest.mark.parametrize("kind", ["speed", "memory", "passes", "streaming"])
+def test_a_probe_computes_with_the_threads_it_is_told(
+    kind: str, tiny_package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def load(*arguments: Any, **options: Any) -> Any:
+        threads.append(options["threads"])
+        return loads(*arguments, **options)
+
+    loads = alm.load
+    monkeypatch.setattr(alm, "load", load)
+    monkeypatch.setattr("alm_bench.repeats.PASSES_S", 0.0)
+    monkeypatch.setattr(watch, "streaming", lambda *told: Streaming(2, 0, (), (), 0.0, 0.0))
+    KINDS[kind](tiny_package, 2, 0 if kind == "passes" else 2)
+    assert threads == [2]
+
+
+def test_delays_are_from_the_end_of_a_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = [watch.LEAD_S + watch.SOUND_S + number * (watch.SOUND_S + watch.PAUSE_S) for number in range(2)]
+    clock = iter([100.0, *(100.0 + end + 1.5 for end in ends), 112.0])
+    timing = Timing(encode=0.2, prefill=0.1, first_token=0.1, decode=0.4)
+    events = [SimpleNamespace(start=end - 2.0, end=end, timing=timing) for end in ends]
+    model = SimpleNamespace(
+        info=SimpleNamespace(frontend=SimpleNamespace(sample_rate=8000, samples=80_000), prompt=None),
+        watch=lambda *arguments, **options: nullcontext(iter(events)),
+    )
+    monkeypatch.setattr(watch.time, "monotonic", lambda: next(clock))
+    heard = watch.streaming(model, 2, 1)  # type: ignore[arg-type]
+    assert heard.event == pytest.approx((1.5, 1.5)) and heard.first_token == pytest.approx((1.1, 1.1))
+    assert heard.share == pytest.approx(0.7 / 10 / watch.NEW)
 
 
 def test_stages_are_the_timing_of_the_sdk(tiny_package: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,9 +22,10 @@ import soundfile
 from typer.testing import CliRunner
 
 import alm
+from alm.session import Clip
 from alm_bench.commands import app
 from alm_bench.quality import processes
-from alm_bench.quality.asking import Done, Question, Work
+from alm_bench.quality.asking import Done, Question, Work, answer
 from alm_bench.quality.items import TaskError
 from alm_bench.quality.journal import Journal
 from alm_bench.quality.processes import on_processes
@@ -93,6 +95,24 @@ def test_two_packages_side_by_side(tiny_export: Callable[[str], Exported], data:
     again = json.loads(output.read_text())
     assert again["scores"] == found["scores"]
     assert [package["resumed"] for package in again["packages"]] == [CLIPS, CLIPS]
+
+
+def test_a_caption_stands_before_its_hypothesis(
+    tiny_package: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def choose(clip: Clip, question: str, options: Sequence[str]) -> SimpleNamespace:
+        asked.append(question)
+        return SimpleNamespace(probabilities=(0.5, 0.5))
+
+    monkeypatch.setattr(Clip, "ask", lambda clip, question, max_tokens: SimpleNamespace(text=" it rains. "))
+    monkeypatch.setattr(Clip, "choose", choose)
+    kinds = ("choose", "choose_after_caption")
+    questions = tuple(Question(kind, kind, "'a bell'", ("yes", "no")) for kind in kinds)
+    done = answer(str(tiny_package), 1, Work((str(data / "audio" / "0.wav"),), questions))
+    assert asked == ["'a bell'", "it rains. 'a bell'"]
+    assert done.said == {kind: [0.5, 0.5] for kind in kinds} and not done.failed
 
 
 def works(folder: Path) -> list[Work]:
