@@ -24,7 +24,7 @@ from rich.table import Table
 
 import alm
 from alm.answering.drafts import CLEAR
-from alm.answering.generation import Generation, Settings
+from alm.answering.generation import Beginning, Generation, Settings
 from alm.audio.source import Samples
 from alm.audio.windows import tile
 from alm.listening.events import Event
@@ -130,10 +130,9 @@ def _drafts(model: Mellow) -> list[tuple[str, str]]:
         logits = cache.append(prompt)
         ready = time.perf_counter()
         clear = 0.0 if model.info.weights.source == "random" else CLEAR
-        generation = Generation(
-            model.reader.decoder, cache, logits, Settings(), stop_id=-1, budget=TOKENS,
-            decode=model.reader.tokenizer.text, draft=draft, clear=clear,
-        )  # fmt: skip
+        reader = model.reader
+        beginning = Beginning(reader.decoder, cache, logits, stop_id=-1, budget=TOKENS, decode=reader.tokenizer.text)
+        generation = Generation(beginning, Settings(), draft, clear)
         ids = [token for token, _ in generation]
         done = time.perf_counter()
         return ids, done - started, done - ready

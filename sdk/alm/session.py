@@ -13,7 +13,7 @@ from alm.answering.answers import Answer, Choice, Piece, Timing, WindowAnswer, a
 from alm.answering.beam_search import BeamSearch
 from alm.answering.choosing import log_likelihoods, options_prompt, softmax
 from alm.answering.drafts import CLEAR, CLEAR_BY_SCHEME
-from alm.answering.generation import Generation, GenerationOptions, Settings
+from alm.answering.generation import Beginning, Generation, GenerationOptions, Settings
 from alm.answering.streaming import AnswerStream, on_worker
 from alm.answering.turns import Question
 from alm.closing import Closing
@@ -121,9 +121,8 @@ class Clip(Closing):
     def save(self, path: str | Path, *, prefixes: bool = True) -> None:
         """Write the session to a file that `alm.restore` reads; the recording is not in it, and not needed.
 
-        The file appears complete or not at all. `prefixes=False` leaves out the keys and values: the file is then
-        some hundred times smaller, and restoring it runs the kept prefixes once. Raises SessionError when the file
-        cannot be written.
+        The file appears complete or not at all. `prefixes=False` leaves out the keys and values, which are nearly all
+        of it; restoring it then runs the kept prefixes once. Raises SessionError when the file cannot be written.
         """
         write_session(path, self._open(), self._reader, prefixes)
 
@@ -201,26 +200,15 @@ class Clip(Closing):
         draft: Sequence[int],
         started: float,
     ) -> Generator[Piece, None, WindowAnswer]:
-        defaults = self._reader.defaults
-        decoder, decode = self._reader.decoder, self._reader.tokenizer.text
-        budget = min(settings.max_tokens or defaults.max_tokens, self._reader.room)
+        reader, defaults = self._reader, self._reader.defaults
+        budget = min(settings.max_tokens or defaults.max_tokens, reader.room)
+        beginning = Beginning(reader.decoder, cache, logits, defaults.stop_id, budget, reader.tokenizer.text)
         generation: BeamSearch | Generation
         if settings.beams > 1:
-            generation = BeamSearch(
-                decoder, cache, logits, settings, stop_id=defaults.stop_id, budget=budget, decode=decode
-            )
+            generation = BeamSearch(beginning, settings)
         else:
-            generation = Generation(
-                decoder,
-                cache,
-                logits,
-                settings,
-                stop_id=defaults.stop_id,
-                budget=budget,
-                decode=decode,
-                draft=draft,
-                clear=CLEAR_BY_SCHEME.get(self._reader.package.manifest.components["decoder"].scheme, CLEAR),
-            )
+            clear = CLEAR_BY_SCHEME.get(reader.package.manifest.components["decoder"].scheme, CLEAR)
+            generation = Generation(beginning, settings, draft, clear)
         pieces: list[Piece] = []
         for token, text in generation:
             pieces.append(Piece(text, token, time.perf_counter() - started, number))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alm.answering.beam_search import BeamSearch
-from alm.answering.generation import Settings
+from alm.answering.generation import Beginning, Settings
 from alm.engines.base import Float32, Int64
 
 VOCABULARY, STOP = 4, 3
@@ -46,15 +46,10 @@ class TableCache:
 
 def search(seed: int, beams: int, budget: int, temperature: float = 0.0, stop: tuple[str, ...] = ()) -> BeamSearch:
     table = Table(seed)
-    return BeamSearch(
-        table,
-        TableCache(table),
-        table.logits(()),
-        Settings(beams=beams, temperature=temperature, stop=stop),
-        stop_id=STOP,
-        budget=budget,
-        decode=lambda ids: "".join("abcd"[i] for i in ids),
+    beginning = Beginning(
+        table, TableCache(table), table.logits(()), STOP, budget, lambda ids: "".join("abcd"[i] for i in ids)
     )
+    return BeamSearch(beginning, Settings(beams=beams, temperature=temperature, stop=stop))
 
 
 def average(seed: int, tokens: tuple[int, ...], temperature: float = 1.0) -> float:
@@ -126,7 +121,7 @@ def test_the_text_ends_before_the_stop_token_or_string() -> None:
 def test_a_cache_is_copied_only_where_two_beams_share_a_beginning() -> None:
     running = search(5, 3, 6)
     running.search()
-    table = running._decoder
+    table = running._beginning.decoder
     assert isinstance(table, Table)
     # Three beams over five more steps are fifteen caches; the first step alone needs two copies.
     assert 2 <= table.forks < 15

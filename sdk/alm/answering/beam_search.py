@@ -6,15 +6,15 @@ stopped competes with growing ones (microsoft/CLAP, its caption wrapper).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alm.answering.answers import FinishReason
-from alm.answering.generation import Settings, greedy
-from alm.engines.base import Decoder, Float32, KVCache
+from alm.answering.generation import Beginning, Settings, greedy
+from alm.engines.base import Float32, KVCache
 from alm.texts.detokenize import TextStream
 
 
@@ -43,26 +43,11 @@ class BeamSearch:
     finish_reason: FinishReason = "length"
     """Why it ended; valid after the last token."""
 
-    def __init__(
-        self,
-        decoder: Decoder,
-        cache: KVCache,
-        logits: Float32,
-        settings: Settings,
-        *,
-        stop_id: int,
-        budget: int,
-        decode: Callable[[Sequence[int]], str],
-    ) -> None:
-        """`logits` (vocabulary,) are those of the cache's last position; at most `budget` tokens follow."""
-        self._decoder = decoder
-        self._cache = cache
-        self._logits = logits
+    def __init__(self, beginning: Beginning, settings: Settings) -> None:
+        self._beginning = beginning
         self._count = settings.beams
         self._temperature = settings.temperature or 1.0
-        self._stop_id = stop_id
-        self._budget = budget
-        self._text = TextStream(decode, settings.stop)
+        self._text = TextStream(beginning.decode, settings.stop)
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         best = self.search()[0]
@@ -77,30 +62,31 @@ class BeamSearch:
     def search(self) -> list[Beam]:
         """All beams, the best first."""
         beams = self._first()
-        for _ in range(self._budget - 1):
+        for _ in range(self._beginning.budget - 1):
             if all(beam.stopped for beam in beams):
                 break
             beams = self._next(beams)
         return sorted(beams, key=lambda beam: -beam.average)
 
     def _first(self) -> list[Beam]:
-        chances = self._log_probabilities(self._logits)
+        chances = self._log_probabilities(self._beginning.logits)
         return [
-            Beam((int(token),), float(chances[token]), token == self._stop_id, self._cache)
+            Beam((int(token),), float(chances[token]), token == self._beginning.stop_id, self._beginning.cache)
             for token in _largest(chances, self._count)
         ]
 
     def _next(self, beams: list[Beam]) -> list[Beam]:
         """The best of all beams one token longer; a stopped beam stays as it is."""
+        decoder, stop_id = self._beginning.decoder, self._beginning.stop_id
         grown = _own_caches(beams)
         candidates: list[Beam] = [beam for beam in grown if beam.stopped]
         for beam in grown:
             if beam.stopped:
                 continue
-            last = self._decoder.embed(np.array(beam.tokens[-1:], np.int64))
+            last = decoder.embed(np.array(beam.tokens[-1:], np.int64))
             chances = self._log_probabilities(beam.cache.append(last))
             candidates += [
-                Beam((*beam.tokens, int(token)), beam.score + float(chances[token]), token == self._stop_id, beam.cache)
+                Beam((*beam.tokens, int(token)), beam.score + float(chances[token]), token == stop_id, beam.cache)
                 for token in _largest(chances, self._count)
             ]
         return sorted(candidates, key=lambda beam: -beam.average)[: self._count]

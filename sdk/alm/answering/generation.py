@@ -88,6 +88,24 @@ class Settings:
         _require(isinstance(self.draft, str), f"draft is {self.draft!r}; it must be a text, such as an earlier answer")
 
 
+@dataclass(frozen=True, eq=False)
+class Beginning:
+    """A sequence that an answer continues, and what ends the answer."""
+
+    decoder: Decoder
+    """Runs the answer's tokens."""
+    cache: KVCache
+    """Holds the sequence; the answer is appended to it."""
+    logits: Float32
+    """Those (vocabulary,) of the sequence's last position."""
+    stop_id: int
+    """Token that ends the answer."""
+    budget: int
+    """Most tokens that follow."""
+    decode: Callable[[Sequence[int]], str]
+    """From ids to text."""
+
+
 class Generation:
     """Continues the sequence in a cache. Iterate once: (id, text) per generated token.
 
@@ -98,36 +116,21 @@ class Generation:
     """Why it ended; valid after the last token."""
 
     def __init__(
-        self,
-        decoder: Decoder,
-        cache: KVCache,
-        logits: Float32,
-        settings: Settings,
-        *,
-        stop_id: int,
-        budget: int,
-        decode: Callable[[Sequence[int]], str],
-        draft: Sequence[int] = (),
-        clear: float = CLEAR,
+        self, beginning: Beginning, settings: Settings, draft: Sequence[int] = (), clear: float = CLEAR
     ) -> None:
-        """`logits` (vocabulary,) are those of the cache's last position; at most `budget` tokens follow.
-
-        `draft` holds the ids of a guess at them, which sampling ignores; `clear` as for `Continuation`.
-        """
+        """`draft` holds the ids of a guess at the answer, which sampling ignores; `clear` as for `Continuation`."""
         # The last token is never run: nothing follows it, so it needs no position.
-        draft = draft[: budget - 1] if settings.temperature == 0 else ()
-        self._continuation = Continuation(decoder, cache, draft, clear)
-        self._logits = logits
+        draft = draft[: beginning.budget - 1] if settings.temperature == 0 else ()
+        self._beginning = beginning
+        self._continuation = Continuation(beginning.decoder, beginning.cache, draft, clear)
         self._pick = sampler(settings)
-        self._text = TextStream(decode, settings.stop)
-        self._stop_id = stop_id
-        self._budget = budget
+        self._text = TextStream(beginning.decode, settings.stop)
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
-        logits = self._logits
-        for left in range(self._budget, 0, -1):
+        logits = self._beginning.logits
+        for left in range(self._beginning.budget, 0, -1):
             token = self._pick(logits)
-            if token == self._stop_id:
+            if token == self._beginning.stop_id:
                 self.finish_reason = "stop"
                 break
             yield from self._text.push(token)
