@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from alm.errors import ResultsError
+from alm.errors import AudioError, ResultsError
 from alm.folder import each, find_recordings
 from alm.models.sound_space import HeardSound, SoundSpace
 from alm.search_index import IndexedFile, SearchIndex, below
@@ -52,6 +52,10 @@ def index_folder(
     contents = {file.sha256: place for place, file in enumerate(before.files)}
 
     def hear(recording: Path) -> _Heard:
+        try:
+            str(recording).encode()
+        except UnicodeEncodeError as error:
+            raise AudioError("its path is not UTF-8, as an index needs it; rename it") from error
         with recording.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         known = sha256 in contents

@@ -8,8 +8,10 @@ from it in one step (CSV, JSON or JSON lines, by its ending) and the other goes 
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,13 +44,18 @@ class Results(Closing):
         header = json.dumps({"run": run}, sort_keys=True)
         self._have: dict[str, tuple[int, int]] = {}
         try:
-            if self.part.exists():
-                self._resume(header)
-            else:
-                self.part.write_text(f"{header}\n", encoding="utf-8")
-            self._file = self.part.open("a", encoding="utf-8")
+            self._file = self.part.open("a+b")
         except OSError as error:
             raise ResultsError(f"{self.part} cannot be written: {error}; choose another file") from error
+        try:
+            self._lock()
+            self._resume(f"{header}\n".encode())
+        except OSError as error:
+            self.close()
+            raise ResultsError(f"{self.part} cannot be written: {error}; choose another file") from error
+        except ResultsError:
+            self.close()
+            raise
 
     def missing(self, recordings: Sequence[Recording]) -> list[Recording]:
         """Those that have no line yet. ResultsError when one that has was changed since."""
@@ -65,7 +72,7 @@ class Results(Closing):
         line: dict[str, Any] = {"file": recording.name, "size": recording.size, "mtime_ns": recording.mtime_ns}
         line |= {"error": done.error} if done.result is None else {"result": dict(done.result)}
         try:
-            self._file.write(json.dumps(line, allow_nan=False) + "\n")
+            self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
             self._file.flush()
         except OSError as error:
             raise ResultsError(f"{self.part} cannot be written: {error}; free some space and run it again") from error
@@ -73,7 +80,6 @@ class Results(Closing):
 
     def finish(self) -> None:
         """Make the final file."""
-        self._file.close()
         write = {".csv": _write_csv, ".json": _write_json, ".jsonl": _write_lines}[self.path.suffix]
         try:
             with atomic_write(self.path) as file:
@@ -82,6 +88,7 @@ class Results(Closing):
                 text.flush()
                 text.detach()
             self.part.unlink()
+            self._file.close()  # last: until the part is gone, no other run may take it up
         except OSError as error:
             raise ResultsError(f"{self.path} cannot be written: {error}; run it again to go on") from error
 
@@ -89,20 +96,35 @@ class Results(Closing):
         """Stop; what is written stays, and the next run goes on behind it."""
         self._file.close()
 
-    def _resume(self, header: str) -> None:
-        with self.part.open("r+b") as file:
-            if file.readline() != f"{header}\n".encode():
-                raise ResultsError(
-                    f"{self.part} was left by another run: another package, folder or question; delete it, or choose "
-                    "another file for the results"
-                )
-            good = file.tell()
-            for data in file:
-                if not data.endswith(b"\n"):
-                    break  # the process ended within a line: that recording is done again
-                self._count(_parsed(data, self.part))
-                good += len(data)
-            file.truncate(good)
+    def _lock(self) -> None:
+        """Two runs that write one part would do each recording twice."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            taken = os.fstat(self._file.fileno()).st_nlink == 0  # finished by another run since it was opened
+        except BlockingIOError:
+            taken = True
+        if taken:
+            raise ResultsError(f"{self.part} is in use by another run; wait for it, or choose another file")
+
+    def _resume(self, header: bytes) -> None:
+        self._file.seek(0)
+        first = self._file.readline()
+        if not first:
+            self._file.write(header)
+            self._file.flush()
+            return
+        if first != header:
+            raise ResultsError(
+                f"{self.part} was left by another run: another package, folder or question; delete it, or choose "
+                "another file for the results"
+            )
+        good = self._file.tell()
+        for data in self._file:
+            if not data.endswith(b"\n"):
+                break  # the process ended within a line: that recording is done again
+            self._count(_parsed(data, self.part))
+            good += len(data)
+        self._file.truncate(good)
 
     def _count(self, line: dict[str, Any]) -> None:
         if line["file"] in self._have:

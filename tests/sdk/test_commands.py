@@ -272,6 +272,14 @@ def test_interruption_is_status_130(
     assert run("ask", package, recordings[0], "what?").status == 130
 
 
+def test_a_full_disk_is_no_defect() -> None:
+    command = [sys.executable, "-c", "from alm.commands import main; main()", "doctor", "--json"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == "alm: no space is left where the output goes; free some and run it again\n"
+
+
 def test_defects_are_one_line_too(run: Run, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("by nought")

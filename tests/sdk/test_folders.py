@@ -228,6 +228,21 @@ def test_a_killed_run_goes_on_and_counts_each_once(folder: Path, tmp_path: Path,
     assert not part.exists()
 
 
+def test_two_runs_do_not_share_a_part(folder: Path, tmp_path: Path) -> None:
+    recordings, output = find_recordings(folder), tmp_path / "o.csv"
+    done = [*each(recordings, lambda path: {"x": 1.0}, workers=1)]
+    with Results(output, {"score": "a"}) as results:
+        results.add(done[0])
+        with pytest.raises(ResultsError, match=r"o\.csv\.part is in use by another run"):
+            Results(output, {"score": "a"})
+    with Results(output, {"score": "a"}) as results:
+        assert results.missing(recordings) == recordings[1:]
+        for one in done[1:]:
+            results.add(one)
+        results.finish()
+    assert [row["file"] for row in csv.DictReader(output.read_text().splitlines())] == [r.name for r in recordings]
+
+
 def test_a_part_of_another_run_or_changed_sound_is_refused(folder: Path, tmp_path: Path) -> None:
     recordings, output = find_recordings(folder), tmp_path / "o.csv"
     with Results(output, {"score": "a"}) as results:
@@ -327,6 +342,15 @@ def test_links_are_known_by_their_own_names(clap: Clap, folder: Path, tmp_path: 
     assert index_folder(clap, links, path).gone == 1
     assert [file.path for file in SearchIndex.open(path).files] == [str(links.resolve() / "b.wav")]
     assert remove_folder(clap, links / "b.wav", path) == 1
+
+
+def test_a_name_that_is_not_utf8_costs_no_index(clap: Clap, folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "i.almx"
+    (folder / "0.wav").rename(folder / os.fsdecode(b"\xff.wav"))
+    update = index_folder(clap, folder, path)
+    assert (update.heard, len(update.failed)) == (4, 2)
+    assert ("\udcff.wav", "its path is not UTF-8, as an index needs it; rename it") in update.failed
+    assert len(SearchIndex.open(path).files) == 4
 
 
 def test_an_index_that_cannot_be_written_costs_no_hearing(

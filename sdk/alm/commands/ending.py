@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from alm.errors import AlmError
 
@@ -15,7 +17,10 @@ def run(app: Callable[[], object], name: str, interrupted: str = "") -> None:
     1 is failed work, 130 Ctrl-C, after which `interrupted` is said; `app` itself leaves with 2 for wrong usage.
     """
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # here, where a full disk can still be told
     except AlmError as error:
         _fail(name, str(error))
     except BrokenPipeError:
@@ -29,9 +34,12 @@ def run(app: Callable[[], object], name: str, interrupted: str = "") -> None:
     except MemoryError:
         _fail(name, "out of memory; close other programs, or use a smaller scheme such as int4")
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
+            _fail(name, "no space is left where the output goes; free some and run it again")
         _fail(name, f"{type(error).__name__}: {error}. This is a defect; 'alm doctor --json' helps to report it")
 
 
-def _fail(name: str, reason: str) -> None:
+def _fail(name: str, reason: str) -> NoReturn:
     print(f"{name}: " + " ".join(reason.split()), file=sys.stderr)
     sys.exit(1)
