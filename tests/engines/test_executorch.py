@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_mellow import DECODER, FRONTEND, QUESTION, RATE, entries_of, noise, write_altered
+from tiny_mellow import DECODER, FRONTEND, RATE, entries_of, noise, write_altered
 
 import alm
 from alm.engines import load_engine
@@ -22,8 +22,6 @@ from alm.package import write_package
 from alm.verify import verify
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-QUESTIONS = (QUESTION, "is there a dog barking?", "what is the sound? a) rain b) siren", "?")
 
 
 @pytest.fixture(scope="session")
@@ -34,40 +32,6 @@ def pte_package(engine_packages: Callable[[str], Path]) -> Path:
 
 def recordings(count: int) -> list[tuple]:
     return [(noise(FRONTEND.samples, seed)[0], RATE) for seed in range(count)]
-
-
-def test_answers_are_those_of_onnxruntime(pte_package: Path, tiny_package: Path) -> None:
-    with alm.load(pte_package) as ours, alm.load(tiny_package) as other:
-        assert {component.engine for component in ours.info.components.values()} == {"executorch"}
-        for recording in recordings(4):
-            with ours.listen(recording) as clip, other.listen(recording) as expected:
-                for question in QUESTIONS:
-                    answer = expected.ask(question, max_tokens=12)
-                    assert clip.ask(question, max_tokens=12).tokens == answer.tokens
-                    assert clip.ask(question, max_tokens=12, draft=answer.text).tokens == answer.tokens
-                chosen = clip.choose(QUESTION, ["rain", "a siren", "a bell"])
-                wanted = expected.choose(QUESTION, ["rain", "a siren", "a bell"])
-                assert chosen.probabilities == pytest.approx(wanted.probabilities, abs=1e-4)
-
-
-def test_streams_are_cancelled_and_others_go_on(pte_package: Path) -> None:
-    with alm.load(pte_package) as model, model.listen(recordings(1)[0]) as clip:
-        whole = clip.ask(QUESTION, max_tokens=12)
-        streams = [clip.stream(QUESTION, max_tokens=12) for _ in range(4)]
-        pieces = [[next(stream)] for stream in streams]
-        streams[2].close()
-        for number, stream in enumerate(streams):
-            pieces[number].extend(stream)
-        assert [piece.token for piece in pieces[2]] == list(whole.tokens[:1])
-        assert all(tuple(p.token for p in pieces[n]) == whole.tokens for n in (0, 1, 3))
-
-
-def test_sessions_are_saved_with_their_prefixes(pte_package: Path, tmp_path: Path) -> None:
-    with alm.load(pte_package) as model, model.listen(recordings(1)[0]) as clip:
-        answer = clip.ask(QUESTION, max_tokens=8)
-        clip.save(tmp_path / "clip.alms")
-        with alm.restore(tmp_path / "clip.alms", model) as again:
-            assert again.ask(QUESTION, max_tokens=8).tokens == answer.tokens
 
 
 def test_states_of_other_caches_are_refused(pte_package: Path) -> None:

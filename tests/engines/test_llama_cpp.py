@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_mellow import DECODER, FRONTEND, QUESTION, RATE, entries_of, noise, write_altered
+from tiny_mellow import DECODER, FRONTEND, RATE, entries_of, noise, write_altered
 
 import alm
 from alm.engines import load_engine
@@ -17,45 +17,9 @@ from alm.verify import verify
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-QUESTIONS = (QUESTION, "is there a dog barking?", "what is the sound? a) rain b) siren", "?")
-
 
 def recordings(count: int) -> list[tuple]:
     return [(noise(FRONTEND.samples, seed)[0], RATE) for seed in range(count)]
-
-
-def test_answers_are_those_of_onnxruntime(gguf_package: Path, tiny_package: Path) -> None:
-    with alm.load(gguf_package) as ours, alm.load(tiny_package) as other:
-        assert ours.info.components["decoder"].engine == "llama.cpp"
-        for recording in recordings(5):
-            with ours.listen(recording) as clip, other.listen(recording) as expected:
-                for question in QUESTIONS:
-                    assert clip.ask(question, max_tokens=12).tokens == expected.ask(question, max_tokens=12).tokens
-                chosen = clip.choose(QUESTION, ["rain", "a siren", "a bell"])
-                wanted = expected.choose(QUESTION, ["rain", "a siren", "a bell"])
-                assert chosen.probabilities == pytest.approx(wanted.probabilities, abs=1e-4)
-
-
-def test_streams_are_cancelled_and_others_go_on(gguf_package: Path) -> None:
-    with alm.load(gguf_package) as model, model.listen(recordings(1)[0]) as clip:
-        whole = clip.ask(QUESTION, max_tokens=12)
-        streams = [clip.stream(QUESTION, max_tokens=12) for _ in range(6)]
-        pieces = [[next(stream)] for stream in streams]
-        streams[2].close()
-        for number, stream in enumerate(streams):
-            pieces[number].extend(stream)
-        assert [piece.token for piece in pieces[2]] == list(whole.tokens[:1])
-        assert all(tuple(p.token for p in pieces[n]) == whole.tokens for n in (0, 1, 3, 4, 5))
-
-
-def test_a_restored_session_answers_as_the_saved_one(gguf_package: Path, tmp_path: Path) -> None:
-    with alm.load(gguf_package) as model, model.listen(recordings(1)[0]) as clip:
-        answers = [clip.ask(question, max_tokens=8).tokens for question in QUESTIONS]
-        clip.save(tmp_path / "clip.alms")
-    with alm.load(gguf_package) as model, alm.restore(tmp_path / "clip.alms", model) as again:
-        assert [again.ask(question, max_tokens=8).tokens for question in QUESTIONS] == answers
-        again.save(tmp_path / "again.alms")
-    assert (tmp_path / "again.alms").read_bytes() == (tmp_path / "clip.alms").read_bytes()
 
 
 def test_another_layout_of_keys_and_values_is_an_error(
