@@ -17,6 +17,8 @@ from alm_export.sound_space import SoundSpaceExporter, space_of
 from alm_quantize.gate import Assignment
 from alm_quantize.likeness import Float32, Likeness, median_cosine, order_agreement
 
+TAKEN = frozenset({"file", "windows", "error"})
+"""Columns that `alm score -o` writes beside those of the pairs."""
 AUTHORS = PromptPair("quality", "the sound is clear and clean.", "the sound is noisy and with artifacts.")
 """The authors' pair (soham97/PAM)."""
 NAME = re.compile("[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
@@ -88,4 +90,6 @@ def _checked(listed: Sequence[Any], given: str, plausible: bool) -> tuple[Prompt
     pairs = tuple(PromptPair(item["name"], item["good"], item["bad"]) for item in listed)
     if len({pair.name for pair in pairs}) < len(pairs):
         raise ExportError(f"--prompts {given}: two pairs have the same name")
+    if taken := sorted(TAKEN & {pair.name for pair in pairs}):
+        raise ExportError(f"--prompts {given}: results have another column {taken[0]!r}; give that pair another name")
     return pairs

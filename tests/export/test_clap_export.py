@@ -25,6 +25,7 @@ from alm_export.pam import AUTHORS, parse_prompts
 from alm_export.pipeline import Exported
 from alm_quantize import likeness
 from alm_quantize.probes import bundled_clips
+from alm_quantize.quality import Score
 from alm_train.checkpoints.download import OFFICIAL
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -71,6 +72,13 @@ def test_the_gate_climbs_and_refuses(tiny_clap_weights: Path, tmp_path: Path, mo
     with pytest.raises(QualityError, match=r"median cosine of text_encoder 0\.99"):
         export_space("clap", tiny_clap_weights, tmp_path / "c.alm", "int8")
     assert not (tmp_path / "c.alm").exists()
+
+
+@pytest.mark.parametrize(("cosine", "changed", "kept"), [(0.99, 1, True), (0.989, 1, False), (0.999, 3, False)])
+def test_vectors_must_be_near_and_few_pairs_change_places(cosine: float, changed: int, kept: bool) -> None:
+    cosines = {"audio_encoder": cosine, "text_encoder": 1.0}
+    found = likeness.Likeness({}, cosines, Score(100 - changed, 100), {})
+    assert found.within(0.02) is kept
 
 
 @pytest.mark.parametrize(
@@ -137,6 +145,9 @@ def test_prompts_are_the_authors_unless_others_are_given(tmp_path: Path) -> None
     for given in (str(listed), "a;b;c", "a; ", str(tmp_path / "nowhere.yaml")):
         with pytest.raises(ExportError, match="--prompts"):
             parse_prompts(given)
+    listed.write_text("- {name: windows, good: b, bad: c}")
+    with pytest.raises(ExportError, match="another column 'windows'"):
+        parse_prompts(str(listed))
 
 
 @pytest.mark.usefixtures("few_clips")

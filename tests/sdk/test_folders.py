@@ -406,6 +406,16 @@ def test_search_is_by_cosine_best_window_first(clap: Clap, folder: Path, tmp_pat
         index.search(np.ones(3, np.float32))
 
 
+def test_a_recording_is_found_by_its_best_window() -> None:
+    vectors = np.eye(3, dtype=np.float32)[[1, 0, 2, 1]]
+    files = [IndexedFile(f"/{name}.wav", 1, 1, "0" * 64) for name in "ab"]
+    sounds = (HeardSound(vectors[:3], ((0, 5), (5, 10), (10, 15))), HeardSound(vectors[3:], ((0, 5),)))
+    index = SearchIndex.empty("p.alm", "0" * 64, 3).updated(dict(zip(files, sounds, strict=True)))
+    found = index.search(np.array([0.8, 0.6, 0], np.float32))
+    assert [(match.path, match.start, match.end) for match in found] == [("/a.wav", 5, 10), ("/b.wav", 0, 5)]
+    assert [match.likeness for match in found] == pytest.approx([0.8, 0.6])
+
+
 def test_the_commands_index_and_search(run, folder: Path, tmp_path: Path, tiny_space: Export) -> None:
     package, path = tiny_space("clap").path, tmp_path / "i.almx"
     status, out, err = run("embed", package, folder, "-o", path)
