@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import LIBRARIES
 from tiny_mellow import DECODER, FRONTEND, QUESTION, RATE, TINY, noise, request, tiny_model, write_tiny
 
 import alm
+from alm.engines import ENGINES
 from alm.errors import SessionError
 from alm.models.mellow import Mellow
 from alm_export import mellow, pipeline
@@ -25,12 +25,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 QUESTIONS = (QUESTION, "is there a dog barking?", "what is the sound? a) rain b) siren", "?")
 OPTIONS = ["rain", "a siren", "a bell"]
-FORMS = [*LIBRARIES, "onnxruntime int8", "llama.cpp int8"]
+FORMS = [*ENGINES, "onnxruntime int8", "llama.cpp int8"]
 """Float32 on each engine; and quantized, where onnxruntime keeps its keys and values in 8 bits."""
 
 
 @pytest.fixture(scope="module")
-def small_form(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def small_form(
+    engine_packages: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
     """A tiny model in 8 bits on an engine."""
     weights = write_tiny(
         tmp_path_factory.mktemp("small") / "weights",
@@ -38,7 +40,7 @@ def small_form(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     )
 
     def exported(engine: str) -> Path:
-        pytest.importorskip(LIBRARIES[engine], reason=f"{engine} is an extra; make test-engines installs it")
+        engine_packages(engine)  # which skips where the engine is not installed
         path = tmp_path_factory.mktemp("small") / "small.alm"
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(mellow, "bundled_probes", lambda rate, samples: bundled_probes(rate, samples)[:3])
@@ -62,7 +64,7 @@ def sound(seed: int) -> tuple[np.ndarray, int]:
     return noise(FRONTEND.samples, seed)[0], RATE
 
 
-@pytest.mark.parametrize("engine", LIBRARIES)
+@pytest.mark.parametrize("engine", ENGINES)
 def test_float32_gives_the_tokens_of_pytorch(
     engine: str, engine_packages: Callable[[str], Path], tiny_weights: Path
 ) -> None:
@@ -78,7 +80,7 @@ def test_float32_gives_the_tokens_of_pytorch(
                 assert [*found.tokens] == [token for token in expected if token != model.info.generation.stop_id]
 
 
-@pytest.mark.parametrize("engine", [name for name in LIBRARIES if name != "onnxruntime"])
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "onnxruntime"])
 def test_chances_of_answers_are_those_of_onnxruntime(engine: str, engine_packages: Callable[[str], Path]) -> None:
     with alm.load(engine_packages(engine)) as ours, alm.load(engine_packages("onnxruntime")) as other:
         for seed in range(3):
@@ -161,7 +163,7 @@ def test_watching_says_what_asking_says(model: Mellow) -> None:
         assert found[0] == clip.ask(QUESTION, max_tokens=6).text
 
 
-@pytest.mark.parametrize("other", [name for name in LIBRARIES if name != "onnxruntime"])
+@pytest.mark.parametrize("other", [name for name in ENGINES if name != "onnxruntime"])
 def test_a_session_of_another_engine_is_refused(
     exports: Callable[[str], pipeline.Exported], tmp_path: Path, other: str
 ) -> None:
