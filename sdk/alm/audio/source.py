@@ -195,6 +195,7 @@ def _from_array(pair: tuple[Any, ...], max_seconds: float) -> Recording:
 
 
 def checked_channels(channels: int, name: str) -> int:
+    """The number of channels when it is one that can be heard, else AudioError."""
     if not 1 <= channels <= MAX_CHANNELS:
         raise AudioError(
             f"{name} has {channels} channels, expected 1 to {MAX_CHANNELS}; "
@@ -223,6 +224,7 @@ def _checked(blocks: Iterator[NDArray[Any]], rate: int, max_seconds: float, name
 
 
 def check_values(block: NDArray[Any], name: str) -> None:
+    """AudioError when a block (n, channels), n at least 1, holds a NaN, an infinity or a sample beyond ±100."""
     peak = max(block.max(), -block.min())
     # A NaN anywhere makes the maximum NaN, and no comparison with NaN holds.
     if peak <= MAX_PEAK:

@@ -34,6 +34,7 @@ class Between:
     """Largest accepted value."""
 
     def problem(self, value: Any) -> str | None:
+        """What was expected in place of the value; None where it fits."""
         return None if self.low <= value <= self.high else f"a number from {self.low} to {self.high}"
 
 
@@ -47,6 +48,7 @@ class Matches:
     """What the pattern stands for, in words."""
 
     def problem(self, value: Any) -> str | None:
+        """What was expected in place of the value; None where it fits."""
         return None if re.fullmatch(self.pattern, value) else self.meaning
 
 
