@@ -135,6 +135,13 @@ def test_a_failed_append_leaves_the_cache_as_it_was(decoder: Decoder, rows: np.n
     np.testing.assert_allclose(cache.append(rows[10:14]), logits[13], rtol=0, atol=1e-3)
 
 
+def test_ids_outside_the_vocabulary_are_errors(decoder: Decoder) -> None:
+    assert decoder.embed(np.array([0, DECODER.vocabulary - 1])).shape == (2, DECODER.width)
+    for wrong in (-1, DECODER.vocabulary, 2**40):
+        with pytest.raises(EngineError, match=f"{wrong}; the vocabulary has {DECODER.vocabulary}"):
+            decoder.embed(np.array([3, wrong]))
+
+
 def test_more_caches_than_an_engine_holds_at_once(decoder: Decoder, rows: np.ndarray, logits: np.ndarray) -> None:
     caches = [decoder.new_cache() for _ in range(7)]
     for number, cache in enumerate(caches):

@@ -50,6 +50,37 @@ def test_states_of_other_caches_are_refused(pte_package: Path) -> None:
                 decoder.cache_from(wrong)
 
 
+def test_a_run_that_fails_between_its_parts_leaves_the_cache_as_it_was(
+    pte_package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with alm.load(pte_package) as model:
+        decoder = model.reader.decoder
+        cache = decoder.new_cache()
+        run, rows = decoder.run, np.random.default_rng(0).normal(0, 0.5, (40, DECODER.width)).astype(np.float32)
+        cache.append(rows[:5])
+        expected, failing = cache.fork().append_all(rows[5:]), iter([False, True])
+
+        def fails(*inputs: object) -> np.ndarray:
+            if next(failing):
+                raise EngineError("executorch failed in the decoder")
+            return run(*inputs)
+
+        monkeypatch.setattr(decoder, "run", fails)
+        with pytest.raises(EngineError, match="failed in the decoder"):
+            cache.append_all(rows[5:])
+        assert cache.length == 5
+        monkeypatch.setattr(decoder, "run", run)
+        np.testing.assert_allclose(cache.append_all(rows[5:]), expected, rtol=0, atol=1e-6)
+
+
+def test_it_computes_with_the_threads_asked_for(pte_package: Path) -> None:
+    from alm.engines.executorch_program import runtime
+
+    for threads in (3, 1):
+        alm.load(pte_package, threads=threads).close()
+        assert runtime._threadpool_get_thread_count() == threads
+
+
 def test_it_verifies(pte_package: Path) -> None:
     verify(pte_package).check()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,6 +79,31 @@ def test_a_decoder_that_does_not_belong_is_refused(gguf_package: Path, tmp_path:
     altered = write_altered(gguf_package, tmp_path / "altered.alm", {"decoder.gguf": changed})
     with pytest.raises(EngineError, match="export the package again"):
         alm.load(altered)
+
+
+def test_a_package_that_was_replaced_after_it_was_checked_is_refused(gguf_package: Path, tmp_path: Path) -> None:
+    path = tmp_path / "p.alm"
+    path.write_bytes(gguf_package.read_bytes())
+    with Package.open(path) as package:
+        path.unlink()
+        path.write_bytes(gguf_package.read_bytes())
+        with pytest.raises(EngineError, match="was replaced or moved while it was being loaded"):
+            load_engine("llama.cpp", 1).load_decoder(package)
+
+
+def test_it_computes_with_the_threads_asked_for(gguf_package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from alm.engines import llama_seat
+
+    make, asked = llama_seat.llama.llama_init_from_model, []
+
+    def spied(model: object, options: Any) -> object:
+        asked.append((options.n_threads, options.n_threads_batch))
+        return make(model, options)
+
+    monkeypatch.setattr(llama_seat.llama, "llama_init_from_model", spied)
+    with alm.load(gguf_package, threads=3) as model:
+        model.reader.decoder.new_cache().append(np.ones((2, DECODER.width), np.float32))
+    assert set(asked) == {(3, 3)}
 
 
 def test_it_runs_decoders_only(gguf_package: Path, tmp_path: Path) -> None:
