@@ -35,13 +35,17 @@ def _list_targets(wanted: bool) -> None:
         return
     from alm_export.targets import TARGETS
 
+    told: dict[str, str] = {}
     for target in TARGETS.values():
-        print(f"{target.name}: {target.description}; engine {target.engine}")
+        lines = []
         for precision in target.precisions:
             ladders = target.ladders(precision, target.engine)
-            print(f"  --{precision:<5} " + ", ".join(f"{part} {ladder[0]}" for part, ladder in ladders.items()))
-        for measurement in target.measured:
-            print(f"  {measurement.machine}, {measurement.command}:\n    {measurement.figures}")
+            lines.append(f"  --{precision:<5} " + ", ".join(f"{part} {ladder[0]}" for part, ladder in ladders.items()))
+        lines += [f"  {found.machine}, {found.command}:\n    {found.figures}" for found in target.measured]
+        text = "\n".join(lines)
+        first = told.setdefault(text, target.name)
+        print(f"{target.name}: {target.description}; engine {target.engine}")
+        print(text if first == target.name else f"  as {first}")
     raise typer.Exit
 
 
