@@ -171,6 +171,13 @@ def test_a_state_is_a_copy_from_which_another_cache_goes_on(
     np.testing.assert_array_equal(decoder.cache_from(state).state(), state)
 
 
+def test_memory_is_counted(decoder: Decoder, rows: np.ndarray) -> None:
+    cache = decoder.new_cache()
+    cache.append(rows[:20])
+    assert cache.state().nbytes <= cache.nbytes
+    assert cache.nbytes == cache.fork().nbytes
+
+
 @pytest.mark.parametrize("damage", ["type", "layer", "width", "axis", "empty", "long", "nan", "infinity"])
 def test_odd_states_are_refused(decoder: Decoder, rows: np.ndarray, damage: str) -> None:
     cache = decoder.new_cache()
