@@ -7,13 +7,15 @@ Each package is one engine's, exported from the same weights, such as
     alm-export mellow --weights random --int4 --target x86_64 --engine onnxruntime -o onnxruntime.alm
     alm-export mellow --weights random --int4 --target x86_64 --engine gguf -o gguf.alm
 
-Every measurement is a fresh process, the sides take turns, medians are compared. Run it on an otherwise idle machine.
+Every measurement is a fresh process and the sides take turns in an order drawn for each of them. Ratios are medians of
+those within a turn, with their quartiles. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -58,8 +60,9 @@ def main(
         sides = [side for package in packages for side in _sides(package, Path(folder))]
         for count in threads:
             runs[count] = {side.name: [] for side in sides}
-            for _ in range(rounds):
-                for side in sides:
+            for turn in range(rounds):
+                # What ran before a side moves its prefix by up to 7 %, so nobody has the same neighbour every time.
+                for side in random.Random(turn).sample(sides, len(sides)):
                     runs[count][side.name].append(_run(side, count))
     if as_json:
         print(json.dumps({"machine": machine(), "rounds": rounds, "runs": runs}, indent=1))
@@ -67,7 +70,7 @@ def main(
     console = Console(width=120)
     for count, results in runs.items():
         _print(console, count, results)
-    console.print(f"{machine()}; medians of {rounds}", highlight=False)
+    console.print(f"{machine()}; medians of {rounds}, quartiles in brackets", highlight=False)
 
 
 def _sides(path: Path, folder: Path) -> list[Side]:
@@ -104,16 +107,25 @@ def _print(console: Console, threads: int, runs: dict[str, list[dict[str, float]
             f"{result['memory_mb']:.0f} MB",
         )
     console.print(table)
-    for ours in (side for side in median if side.startswith("sdk:")):
+    for ours in (side for side in runs if side.startswith("sdk:")):
         for theirs in dict.fromkeys((ours.removeprefix("sdk:"), RIVAL)):
-            if theirs in median:
-                decode = median[ours]["decode_rate"] / median[theirs]["decode_rate"]
-                prefill = median[theirs]["prefill_s"] / median[ours]["prefill_s"]
+            if theirs in runs:
+                turns = list(zip(runs[ours], runs[theirs], strict=True))
+                decode = _ratio([one["decode_rate"] / other["decode_rate"] for one, other in turns])
+                prefix = _ratio([other["prefill_s"] / one["prefill_s"] for one, other in turns])
                 console.print(
                     f"SDK on {ours.removeprefix('sdk:')} against {theirs}'s own runner: "
-                    f"decoding {decode:.2f}x, prefix {prefill:.2f}x",
+                    f"decoding {decode}, prefix {prefix}",
                     highlight=False,
                 )
+
+
+def _ratio(turns: list[float]) -> str:
+    """The median of what single turns gave, and where half of them lie."""
+    if len(turns) == 1:
+        return f"{turns[0]:.2f}x"
+    low, middle, high = statistics.quantiles(turns, n=4, method="inclusive")
+    return f"{middle:.2f}x ({low:.2f} to {high:.2f})"
 
 
 if __name__ == "__main__":
