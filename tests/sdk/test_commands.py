@@ -8,40 +8,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 import soundfile
 from fakes import golden, manifest, noise, weights, write_fake
 
 import alm
-from alm.commands import main
 
-
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["alm", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main()
-            sys.exit(0)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return Result(int(left.value.code or 0), out, err)
-
-    return run
+if TYPE_CHECKING:
+    from sdk.conftest import Run
 
 
 @pytest.fixture

@@ -24,12 +24,6 @@ LABELS = ["dog bark", "rain", "siren"]
 
 
 @pytest.fixture(scope="module")
-def clap(tiny_space: Export) -> Iterator[Clap]:
-    with alm.load(tiny_space("clap").path, Clap, threads=1) as model:
-        yield model
-
-
-@pytest.fixture(scope="module")
 def pam(tiny_space: Export, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pam]:
     pairs = tmp_path_factory.mktemp("prompts") / "pairs.yaml"
     pairs.write_text("- {name: noise, good: clear, bad: noisy}\n- {name: wind, good: still air, bad: wind}\n")
