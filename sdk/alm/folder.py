@@ -24,8 +24,8 @@ AHEAD = 2
 
 
 @dataclass(frozen=True)
-class Recording:
-    """A recording in a folder, and what tells that it is still the same."""
+class RecordingFile:
+    """The file of a recording, and what tells that it is still the same."""
 
     path: Path
     """Where it is."""
@@ -41,7 +41,7 @@ class Recording:
 class Done(Generic[T]):
     """What came of one recording."""
 
-    recording: Recording
+    recording: RecordingFile
     """Which one."""
     result: T | None
     """What the work gave; None where it failed."""
@@ -49,7 +49,7 @@ class Done(Generic[T]):
     """Why it failed; empty where it did not."""
 
 
-def find_recordings(folder: str | Path) -> list[Recording]:
+def find_recordings(folder: str | Path) -> list[RecordingFile]:
     """The recordings below a folder in order of their names. AudioError when it is no folder or holds none."""
     folder = Path(folder)
     if not folder.is_dir():
@@ -64,17 +64,17 @@ def find_recordings(folder: str | Path) -> list[Recording]:
     return sorted(found, key=lambda recording: recording.name)
 
 
-def recording_at(path: Path, name: str) -> Recording:
+def recording_at(path: Path, name: str) -> RecordingFile:
     """The recording in that file, under that name. AudioError when it cannot be looked at."""
     try:
         status = path.stat()
     except OSError as error:
         raise AudioError(f"{path} cannot be opened: {error.strerror}") from error
-    return Recording(path, name, status.st_size, status.st_mtime_ns)
+    return RecordingFile(path, name, status.st_size, status.st_mtime_ns)
 
 
 def each(
-    recordings: Iterable[Recording | str | Path], work: Callable[[Path], T], *, workers: int | None = None
+    recordings: Iterable[RecordingFile | str | Path], work: Callable[[Path], T], *, workers: int | None = None
 ) -> Iterator[Done[T]]:
     """Do `work` for every recording, several at a time, and give out what came of them in the order they came in.
     `find_recordings` finds those of a folder; paths will do.
@@ -86,7 +86,7 @@ def each(
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     if workers < 1:
         raise AlmError(f"workers is {workers}, expected at least 1")
-    waiting: deque[tuple[Recording, Future[T]]] = deque()
+    waiting: deque[tuple[RecordingFile, Future[T]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="alm-folder")
     try:
         for recording in map(_looked_at, recordings):
@@ -99,16 +99,16 @@ def each(
         pool.shutdown(cancel_futures=True)
 
 
-def _looked_at(recording: Recording | str | Path) -> Recording:
-    if isinstance(recording, Recording):
+def _looked_at(recording: RecordingFile | str | Path) -> RecordingFile:
+    if isinstance(recording, RecordingFile):
         return recording
     try:
         return recording_at(Path(recording), str(recording))
     except AudioError:  # the work will say why, as one of the results
-        return Recording(Path(recording), str(recording), 0, 0)
+        return RecordingFile(Path(recording), str(recording), 0, 0)
 
 
-def _done(recording: Recording, future: Future[T]) -> Done[T]:
+def _done(recording: RecordingFile, future: Future[T]) -> Done[T]:
     try:
         return Done(recording, future.result())
     except AlmError as error:

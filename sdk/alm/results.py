@@ -18,7 +18,7 @@ from typing import Any
 
 from alm.closing import Closing
 from alm.errors import ResultsError
-from alm.folder import Done, Recording
+from alm.folder import Done, RecordingFile
 from alm.package.atomic import atomic_write
 
 FORMATS = (".csv", ".json", ".jsonl")
@@ -57,7 +57,7 @@ class Results(Closing):
             self.close()
             raise
 
-    def missing(self, recordings: Sequence[Recording]) -> list[Recording]:
+    def missing(self, recordings: Sequence[RecordingFile]) -> list[RecordingFile]:
         """Those that have no line yet. ResultsError when one that has was changed since."""
         for recording in recordings:
             if self._have.get(recording.name, same := (recording.size, recording.mtime_ns)) != same:

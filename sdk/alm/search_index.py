@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from alm.engines.base import Float32
 from alm.errors import PackageError, ResultsError
-from alm.folder import Recording
+from alm.folder import RecordingFile
 from alm.models.sound_space import HeardSound
 from alm.package.atomic import atomic_write
 from alm.package.safetensors import read_metadata, read_tensors, write_tensors
@@ -140,7 +140,7 @@ class SearchIndex:
         except OSError as error:
             raise ResultsError(f"{path} cannot be written: {error}; free some space or choose another file") from error
 
-    def unheard(self, recordings: Iterable[Recording]) -> list[Recording]:
+    def unheard(self, recordings: Iterable[RecordingFile]) -> list[RecordingFile]:
         """Those, with absolute paths, that the index lacks or has with another size or time of last change."""
         have = {(file.path, file.size, file.mtime_ns) for file in self.files}
         return [one for one in recordings if (str(one.path), one.size, one.mtime_ns) not in have]

@@ -9,19 +9,21 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import soundfile
 from fakes import RATE, FakeDecoder, ids_of
-from test_commands import Run, run
 from test_listening_windows import sounds
 from test_watch import Feed
 
 import alm
 from alm.commands import watching
 
-__all__ = ["run"]
+if TYPE_CHECKING:
+    from sdk.conftest import Run
+
 SPANS = [(1.5, 1.9), (4.0, 4.5)]
 
 

@@ -12,7 +12,7 @@ from alm.audio.resampling import StreamResampler
 from alm.audio.source import (
     MAX_SECONDS,
     UNKNOWN_FRAMES,
-    Recording,
+    OpenRecording,
     Samples,
     Source,
     checked_rate,
@@ -65,7 +65,7 @@ def resample(waveform: Waveform, sample_rate: int) -> Waveform:
     return Waveform(samples, sample_rate)
 
 
-def mono_blocks(recording: Recording, sample_rate: int) -> Iterator[Samples]:
+def mono_blocks(recording: OpenRecording, sample_rate: int) -> Iterator[Samples]:
     """Blocks (n,) of the recording with its channels averaged, at `sample_rate`, together n ≥ 1."""
     mono = (block.mean(axis=1, dtype=np.float32) for block in recording.blocks)
     stream = StreamResampler(recording.sample_rate, sample_rate)

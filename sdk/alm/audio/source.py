@@ -50,7 +50,7 @@ INTEGERS: dict[np.dtype[Any], tuple[float, float]] = {
 
 
 @dataclass(frozen=True)
-class Recording:
+class OpenRecording:
     """An open recording; its blocks can be taken once."""
 
     name: str
@@ -66,7 +66,7 @@ class Recording:
 
 
 @contextmanager
-def open_recording(source: Source, max_seconds: float = MAX_SECONDS) -> Iterator[Recording]:
+def open_recording(source: Source, max_seconds: float = MAX_SECONDS) -> Iterator[OpenRecording]:
     """Open `source`; accepted sources and errors as described at `read_audio`."""
     if isinstance(source, tuple):
         yield _from_array(source, max_seconds)
@@ -121,7 +121,7 @@ def _descriptor(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _from_file(file: int | FileObject, name: str, max_seconds: float) -> Recording:
+def _from_file(file: int | FileObject, name: str, max_seconds: float) -> OpenRecording:
     with _libsndfile(file, name):
         sound = _Forward(file, closefd=False)
     rate, channels = checked_rate(sound.samplerate, name), checked_channels(sound.channels, name)
@@ -136,7 +136,7 @@ def _from_file(file: int | FileObject, name: str, max_seconds: float) -> Recordi
                     return
                 yield block
 
-    return Recording(name, rate, channels, sound.frames, _checked(blocks(), rate, max_seconds, name))
+    return OpenRecording(name, rate, channels, sound.frames, _checked(blocks(), rate, max_seconds, name))
 
 
 class _Forward(soundfile.SoundFile):  # type: ignore[misc]
@@ -167,7 +167,7 @@ def _libsndfile(file: int | FileObject, name: str) -> Iterator[None]:
         ) from failure
 
 
-def _from_array(pair: tuple[Any, ...], max_seconds: float) -> Recording:
+def _from_array(pair: tuple[Any, ...], max_seconds: float) -> OpenRecording:
     name = "the array"
     if len(pair) != 2:
         raise AudioError(f"found a tuple of {len(pair)}, expected a pair (samples, sample rate)")
@@ -191,7 +191,7 @@ def _from_array(pair: tuple[Any, ...], max_seconds: float) -> Recording:
             block = table[start : start + BLOCK]
             yield block if samples.dtype.kind == "f" else (block - zero) / full
 
-    return Recording(name, rate, table.shape[1], len(table), _checked(blocks(), rate, max_seconds, name))
+    return OpenRecording(name, rate, table.shape[1], len(table), _checked(blocks(), rate, max_seconds, name))
 
 
 def checked_channels(channels: int, name: str) -> int:

@@ -8,7 +8,10 @@ from typing import Annotated, Literal
 import typer
 
 PackagePath = Annotated[Path, typer.Argument(metavar="PACKAGE", help="An .alm package.", show_default=False)]
-Recording = Annotated[str, typer.Argument(metavar="RECORDING", help="A sound file.", show_default=False)]
+RecordingPath = Annotated[str, typer.Argument(metavar="RECORDING", help="A sound file.", show_default=False)]
+RecordingOrFolder = Annotated[
+    str, typer.Argument(metavar="RECORDING", help="A sound file, or a folder of them.", show_default=False)
+]
 Question = Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask.", show_default=False)]
 
 MaxTokens = Annotated[int | None, typer.Option(min=1, help="Most tokens to generate.", show_default="the package's")]

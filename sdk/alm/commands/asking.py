@@ -13,7 +13,7 @@ from alm.commands.arguments import (
     MaxTokens,
     PackagePath,
     Question,
-    Recording,
+    RecordingOrFolder,
     Seed,
     Stop,
     Temperature,
@@ -49,7 +49,7 @@ class Asking:
 
 def ask(
     package: PackagePath,
-    recording: Recording,
+    recording: RecordingOrFolder,
     question: Question,
     max_tokens: MaxTokens = None,
     temperature: Temperature = 0.0,
@@ -73,8 +73,8 @@ def ask(
 
 def compare(
     package: PackagePath,
-    first: Recording,
-    second: Recording,
+    first: RecordingOrFolder,
+    second: RecordingOrFolder,
     question: Question,
     max_tokens: MaxTokens = None,
     temperature: Temperature = 0.0,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from alm.commands.arguments import AsJson, EngineName, MaxTokens, PackagePath, Recording, Threads, WindowOption
+from alm.commands.arguments import AsJson, EngineName, MaxTokens, PackagePath, RecordingOrFolder, Threads, WindowOption
 from alm.commands.folders import Compat, Output, answers_over_folder, only_for_folders
 from alm.commands.output import hearing, print_answer, print_json, printable
 
@@ -16,7 +16,7 @@ Beams = Annotated[int, typer.Option(min=1, max=64, help="Captions held against e
 
 def caption(
     package: PackagePath,
-    recording: Recording,
+    recording: RecordingOrFolder,
     beams: Beams = 5,
     max_tokens: MaxTokens = None,
     window: WindowOption = "all",

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from alm.commands.arguments import AsJson, EngineName, PackagePath, Question, Recording, Threads, WindowOption
+from alm.commands.arguments import AsJson, EngineName, PackagePath, Question, RecordingPath, Threads, WindowOption
 from alm.commands.output import hearing, print_json, print_rows
 
 
 def choose(
     package: PackagePath,
-    recording: Recording,
+    recording: RecordingPath,
     question: Question,
     options: Annotated[list[str], typer.Argument(metavar="OPTION...", help="2 to 26 options.", show_default=False)],
     window: WindowOption = "all",

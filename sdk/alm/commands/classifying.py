@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from alm.commands.arguments import AsJson, EngineName, PackagePath, Recording, Threads, WindowOption
+from alm.commands.arguments import AsJson, EngineName, PackagePath, RecordingOrFolder, Threads, WindowOption
 from alm.commands.folders import Compat, Output, Workers, only_for_folders, over_folder, threads_for
 from alm.commands.output import hearing, print_json, print_rows
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def classify(
     package: PackagePath,
-    recording: Recording,
+    recording: RecordingOrFolder,
     labels: Annotated[
         list[str] | None,
         typer.Argument(metavar="[LABEL]...", help="At least two; none for those of the package.", show_default=False),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alm.commands.arguments import AsJson, EngineName, PackagePath, Recording, Threads, WindowOption
+from alm.commands.arguments import AsJson, EngineName, PackagePath, RecordingOrFolder, Threads, WindowOption
 from alm.commands.folders import Compat, Output, Workers, only_for_folders, over_folder, threads_for
 from alm.commands.output import hearing, print_json, print_rows
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def score(
     package: PackagePath,
-    recording: Recording,
+    recording: RecordingOrFolder,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the score over time: a .png, .svg or .pdf.", show_default=False)
     ] = None,

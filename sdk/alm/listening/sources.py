@@ -11,7 +11,7 @@ from typing import cast
 
 import numpy as np
 
-from alm.audio.source import Recording, Samples, Source, open_recording
+from alm.audio.source import OpenRecording, Samples, Source, open_recording
 from alm.closing import Closing
 from alm.errors import AudioError
 from alm.listening.blocks import BLOCK_SECONDS, BUFFER_SECONDS, Block, LiveSource
@@ -43,7 +43,7 @@ class RecordingSource(Closing):
         self._speed = paced
         self._buffer_seconds = positive(buffer_seconds, "buffer_seconds")
         self._stack = ExitStack()
-        self._recording: Recording | None = None
+        self._recording: OpenRecording | None = None
         self._taken = False
         self._closed = threading.Event()
         # Held while the decoder works, so that no other thread closes the file under it.
@@ -83,7 +83,7 @@ class RecordingSource(Closing):
             finally:
                 self._inside.release()
 
-    def _opened(self) -> Recording:
+    def _opened(self) -> OpenRecording:
         with self._inside:
             if self._recording is None:
                 if self._closed.is_set():
@@ -91,7 +91,7 @@ class RecordingSource(Closing):
                 self._recording = self._stack.enter_context(open_recording(self._source, math.inf))
             return self._recording
 
-    def _pieces(self, recording: Recording) -> Iterator[Samples]:
+    def _pieces(self, recording: OpenRecording) -> Iterator[Samples]:
         step = max(1, int(recording.sample_rate * BLOCK_SECONDS))
         while not self._closed.is_set():
             with self._inside:
@@ -104,7 +104,7 @@ class RecordingSource(Closing):
                     return
                 yield mono[start : start + step]
 
-    def _paced(self, pieces: Iterator[Samples], recording: Recording, speed: float) -> Iterator[Block]:
+    def _paced(self, pieces: Iterator[Samples], recording: OpenRecording, speed: float) -> Iterator[Block]:
         rate = recording.sample_rate * speed
         room = int(self._buffer_seconds * recording.sample_rate)
         start = time.monotonic()
