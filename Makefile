@@ -80,7 +80,7 @@ test-ray: .venv/.dev .venv/.ray
 # What rivals read is kept in .bench, so that a second run measures at once; ExecuTorch's export takes ten minutes.
 bench: .venv/.dev .venv/.rivals
 	$(BIN)/alm-bench rivals --threads 2 --folder .bench -o benchmarks/results/rivals.json
-	$(BIN)/python -m alm_bench.readme README.md benchmarks/results/rivals.json
+	$(BIN)/python -m alm_bench.reports.readme README.md benchmarks/results/rivals.json
 
 # Whether the commands work, not how fast anything is: nothing in it looks at the time.
 bench-smoke: .venv/.dev

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alm_bench.results import (
+from alm_bench.results.records import (
     Environment,
     Memory,
     Noise,

@@ -11,13 +11,13 @@ from benchmarks.made import FACTS, made_result, made_run, made_side
 from typer.testing import CliRunner
 
 from alm_bench.commands import app
-from alm_bench.comparing import changes, exceeded, table
-from alm_bench.figures import decode_share, middle, prefill_share, rate
-from alm_bench.measuring import names_of
-from alm_bench.report import render
-from alm_bench.result_files import read_result, write_result
-from alm_bench.results import BenchError, Result, Score
-from alm_bench.tables import tables
+from alm_bench.measuring.turns import names_of
+from alm_bench.reports.comparing import changes, exceeded, table
+from alm_bench.reports.figures import decode_share, middle, prefill_share, rate
+from alm_bench.reports.page import render
+from alm_bench.reports.tables import tables
+from alm_bench.results.files import read_result, write_result
+from alm_bench.results.records import BenchError, Result, Score
 
 
 def stored(folder: Path, **results: Result) -> list[str]:

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from benchmarks.made import made_result
 
-from alm_bench import remote
-from alm_bench.clocks import instructions
 from alm_bench.devices import find_device
 from alm_bench.devices.adb import pack
 from alm_bench.devices.site import Far
-from alm_bench.measuring import Plan
-from alm_bench.results import BenchError
+from alm_bench.measuring import remote
+from alm_bench.measuring.clocks import instructions
+from alm_bench.measuring.turns import Plan
+from alm_bench.results.records import BenchError
 
 
 def program(folder: Path, name: str, script: str) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from alm_bench import noise
 from alm_bench.energy import battery, measure_energy, pmic, rapl
 from alm_bench.energy.meter import NoMeter, PowerMeter
-from alm_bench.environment import throttled
-from alm_bench.noise import judge
+from alm_bench.machine import noise
+from alm_bench.machine.environment import throttled
+from alm_bench.machine.noise import judge
 
 PI_5 = """\
  3V7_WL_SW_A current(0)=0.09857438A

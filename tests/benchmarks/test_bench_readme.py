@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from benchmarks.made import made_result, made_run, made_side
 
-from alm_bench.readme import BEGIN, END, table, update
-from alm_bench.result_files import read_result
-from alm_bench.results import BenchError
+from alm_bench.reports.readme import BEGIN, END, table, update
+from alm_bench.results.files import read_result
+from alm_bench.results.records import BenchError
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -11,8 +11,8 @@ from benchmarks.made import made_result, made_run, made_side
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alm_bench.result_files import parse_result, read_result, write_result
-from alm_bench.results import BenchError
+from alm_bench.results.files import parse_result, read_result, write_result
+from alm_bench.results.records import BenchError
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

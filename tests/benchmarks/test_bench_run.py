@@ -19,17 +19,17 @@ import alm
 from alm.answering.answers import Timing
 from alm.listening.sources import RecordingSource
 from alm.session import Clip
-from alm_bench import watch
 from alm_bench.commands import app
-from alm_bench.measuring import Plan, measure, roofline
-from alm_bench.package_facts import examine, with_cache
-from alm_bench.page_cache import drop, resident_share
-from alm_bench.probe import KINDS
-from alm_bench.residency import Sampler, highest_mb, thinned
-from alm_bench.result_files import parse_result
-from alm_bench.results import BenchError, Resident, Roofline, Streaming, Work
-from alm_bench.roofline import WIDEST, kernels
-from alm_bench.workloads import ask, cache_bytes, workload
+from alm_bench.machine.page_cache import drop, resident_share
+from alm_bench.machine.residency import Sampler, highest_mb, thinned
+from alm_bench.machine.roofline import WIDEST, kernels
+from alm_bench.measuring.package_facts import examine, with_cache
+from alm_bench.measuring.probe import KINDS
+from alm_bench.measuring.turns import Plan, measure, roofline
+from alm_bench.measuring.workloads import ask, cache_bytes, workload
+from alm_bench.results.files import parse_result
+from alm_bench.results.records import BenchError, Resident, Roofline, Streaming, Work
+from alm_bench.studies import watch
 from alm_export.pipeline import Exported
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -57,9 +57,9 @@ def test_settings_take_turns_and_cold_files_are_dropped(tiny_package: Path, monk
     memory = json.loads(json.dumps(dataclasses.asdict(made_side().memory[0])))
 
     def run_json(words: list[str], threads: int, what: str) -> dict[str, object]:
-        if "alm_bench.noise" in words:
+        if "alm_bench.machine.noise" in words:
             return {"seconds": [1.0, 1.0]}
-        if "alm_bench.roofline" in words:
+        if "alm_bench.machine.roofline" in words:
             return {"read_gbs": 1.0, "gemm_gflops": 1.0}
         kind, _, count, _ = words[3:]
         done.append((kind, count))
@@ -67,8 +67,8 @@ def test_settings_take_turns_and_cold_files_are_dropped(tiny_package: Path, monk
         told = {"unit": "s", "positions": 1, "steps": 1, "stages": stages, "peak_mb": 1.0, "cache_bytes": 0}
         return memory if kind == "memory" else told
 
-    monkeypatch.setattr("alm_bench.measuring.run_json", run_json)
-    monkeypatch.setattr("alm_bench.measuring.drop", lambda path: done.append(("drop",)))
+    monkeypatch.setattr("alm_bench.measuring.turns.run_json", run_json)
+    monkeypatch.setattr("alm_bench.measuring.turns.drop", lambda path: done.append(("drop",)))
     plan = Plan(threads=(1, 2), rounds=2, sounds=0, energy=False)
     result = measure([tiny_package, tiny_package], plan, lambda words: None)
     a_round = [
@@ -95,7 +95,7 @@ def test_a_probe_computes_with_the_threads_it_is_told(
 
     loads = alm.load
     monkeypatch.setattr(alm, "load", load)
-    monkeypatch.setattr("alm_bench.repeats.PASSES_S", 0.0)
+    monkeypatch.setattr("alm_bench.measuring.repeats.PASSES_S", 0.0)
     monkeypatch.setattr(watch, "streaming", lambda *told: Streaming(2, 0, (), (), 0.0, 0.0))
     KINDS[kind](tiny_package, 2, 0 if kind == "passes" else 2)
     assert threads == [2]
@@ -146,9 +146,9 @@ def test_a_limit_is_what_the_best_kernels_reach(tmp_path: Path, monkeypatch: pyt
     narrow.write_text("Features\t: fp asimd\n")
     assert kernels(narrow) == ("",)
     figures = {"": (37.0, 230.0), WIDEST: (29.0, 440.0)}
-    monkeypatch.setattr("alm_bench.measuring.kernels", lambda: kernels(wide))
+    monkeypatch.setattr("alm_bench.measuring.turns.kernels", lambda: kernels(wide))
     monkeypatch.setattr(
-        "alm_bench.measuring.run_json",
+        "alm_bench.measuring.turns.run_json",
         lambda words, threads, what: dict(zip(("read_gbs", "gemm_gflops"), figures[words[-1]], strict=True)),
     )
     assert roofline(2) == Roofline(2, 37.0, 440.0)
@@ -180,7 +180,7 @@ def test_facts_and_work(tiny_package: Path) -> None:
 
 
 def test_a_package_that_nothing_measures(tiny_package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alm_bench.workloads.WORKLOADS", {})
+    monkeypatch.setattr("alm_bench.measuring.workloads.WORKLOADS", {})
     with alm.load(tiny_package) as model, pytest.raises(BenchError, match="can ask, compare, choose; this version"):
         workload(model)
 

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 import alm_quantize
 from alm.errors import AlmError
 from alm.listening.gate import Activity
-from alm_bench import gate
-from alm_bench.scenes import LEVEL, PINK, RATE, Background, Event, Scene, read_sounds, scenes
+from alm_bench.studies import gate
+from alm_bench.studies.scenes import LEVEL, PINK, RATE, Background, Event, Scene, read_sounds, scenes
 
 CLIPS = Path(alm_quantize.__file__).parent / "clips"
 EVENTS, BACKGROUNDS = ("dog", "rooster", "door_wood_knock", "siren"), ("rain", "sea_waves")

@@ -13,16 +13,18 @@ from benchmarks.made import made_result, made_run, made_side
 from tiny_mellow import ENCODER, TINY, tiny_model, tiny_tokenizer
 from typer.testing import CliRunner
 
-from alm_bench import repeats, rival_files, rival_work
 from alm_bench.commands import app
-from alm_bench.figures import decode_share, prefill_share
-from alm_bench.readme import table
-from alm_bench.repeats import repeated
-from alm_bench.result_files import parse_result
-from alm_bench.results import STAGES, BenchError, Roofline, Work
-from alm_bench.rival_runs import RUNS
-from alm_bench.rivals import RIVALS, measure_rivals
-from alm_bench.tables import tables
+from alm_bench.measuring import repeats
+from alm_bench.measuring.repeats import repeated
+from alm_bench.reports.figures import decode_share, prefill_share
+from alm_bench.reports.readme import table
+from alm_bench.reports.tables import tables
+from alm_bench.results.files import parse_result
+from alm_bench.results.records import STAGES, BenchError, Roofline, Work
+from alm_bench.rivals import files as rival_files
+from alm_bench.rivals import work as rival_work
+from alm_bench.rivals.runs import RUNS
+from alm_bench.rivals.turns import RIVALS, measure_rivals
 from alm_train.models.smollm2 import SmolLM2, SmolLM2Config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -38,7 +40,7 @@ def random_weights(monkeypatch: pytest.MonkeyPatch) -> None:
         model=tiny_model(dataclasses.replace(TINY, decoder=DECODER)), tokenizer=tiny_tokenizer().to_str(), name="tiny"
     )
     monkeypatch.setattr("alm_train.checkpoints.weights.load_weights", lambda source: weights)
-    monkeypatch.setattr("alm_bench.rival_runs.SAMPLES", ENCODER.frontend.samples)
+    monkeypatch.setattr("alm_bench.rivals.runs.SAMPLES", ENCODER.frontend.samples)
 
 
 @pytest.mark.usefixtures("random_weights")
@@ -69,7 +71,7 @@ def test_a_rival_gives_stages(name: str, stages: set[str], tmp_path: Path) -> No
 
 
 def test_what_is_not_installed_is_in_the_result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("alm_bench.rivals.find_spec", lambda name: None)
+    monkeypatch.setattr("alm_bench.rivals.turns.find_spec", lambda name: None)
     done = CliRunner().invoke(app, ["rivals", "--only", "onnxruntime-genai", "--folder", str(tmp_path)])
     assert isinstance(done.exception, BenchError)
     assert "not installed: onnxruntime_genai, transformers; pip install 'alm-edge[rivals]'" in str(done.exception)
@@ -82,7 +84,7 @@ def test_what_cannot_be_prepared_is_in_the_tables(monkeypatch: pytest.MonkeyPatc
     broken = dataclasses.replace(RIVALS["authors"], prepare=breaks)
     works = dataclasses.replace(RIVALS["transformers"], prepare=rival_files.nothing, work=lambda path: None)
     dies = dataclasses.replace(works, about="one that dies")
-    monkeypatch.setattr("alm_bench.rivals.RIVALS", {"authors": broken, "transformers": works, "onnx-naive": dies})
+    monkeypatch.setattr("alm_bench.rivals.turns.RIVALS", {"authors": broken, "transformers": works, "onnx-naive": dies})
     told = {"unit": "s", "positions": 389, "steps": 3, "stages": {"decode": 1.0}, "peak_mb": 5.0, "cache_bytes": 0}
     asked = []
 
@@ -92,9 +94,9 @@ def test_what_cannot_be_prepared_is_in_the_tables(monkeypatch: pytest.MonkeyPatc
             raise BenchError("killed by signal 4")
         return told
 
-    monkeypatch.setattr("alm_bench.rivals.run_json", run)
-    monkeypatch.setattr("alm_bench.rivals.fixed_work", lambda threads: (1.0, 1.0))
-    monkeypatch.setattr("alm_bench.rivals.roofline", lambda count: Roofline(count, 1.0, 1.0))
+    monkeypatch.setattr("alm_bench.rivals.turns.run_json", run)
+    monkeypatch.setattr("alm_bench.rivals.turns.fixed_work", lambda threads: (1.0, 1.0))
+    monkeypatch.setattr("alm_bench.rivals.turns.roofline", lambda count: Roofline(count, 1.0, 1.0))
     names = ["authors", "transformers", "onnx-naive"]
     result = measure_rivals(names, tmp_path, (1,), 2, lambda words: None)
     assert [side.name for side in result.sides] == ["transformers"]
@@ -114,7 +116,7 @@ def test_what_cannot_be_prepared_is_in_the_tables(monkeypatch: pytest.MonkeyPatc
 
 def test_our_package_decodes_as_the_runners_do(tiny_package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole answers through the SDK, and the prefix and the decoder alone on the runners' own rows."""
-    monkeypatch.setattr("alm_bench.own_runners.PREFIX", 40)
+    monkeypatch.setattr("alm_bench.rivals.own_runners.PREFIX", 40)
     runner = RUNS["package"](tiny_package, 1, TOKENS)
     stages = runner.once()
     assert stages.keys() == {*STAGES} - {"load"}
@@ -122,7 +124,7 @@ def test_our_package_decodes_as_the_runners_do(tiny_package: Path, monkeypatch: 
 
 
 def test_our_own_package_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("alm_bench.rival_files.platform.machine", lambda: "riscv64")
+    monkeypatch.setattr("alm_bench.rivals.files.platform.machine", lambda: "riscv64")
     with pytest.raises(BenchError, match="exported for x86_64 and aarch64, this machine is riscv64"):
         measure_rivals(["package"], tmp_path, (1,), 1, lambda words: None)
 

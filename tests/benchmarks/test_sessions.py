@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alm_bench.sessions import _fresh, one_session, together
+from alm_bench.studies.sessions import _fresh, one_session, together
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

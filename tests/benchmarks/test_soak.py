@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import alm
 from alm.listening.events import Event
-from alm_bench import soak
+from alm_bench.studies import soak
 
 CLIPS = Path(soak.__file__).parents[2] / "quantize" / "alm_quantize" / "clips"
 pytestmark = pytest.mark.usefixtures("one_thread")

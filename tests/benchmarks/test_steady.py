@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from alm_bench.steady import steady_rounds
+from alm_bench.machine.steady import steady_rounds
 
 
 def machine(paces: list[float]) -> tuple[list[int], Callable[[int], int], Callable[[], tuple[float, ...]]]:

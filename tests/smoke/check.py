@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from alm_bench.figures import decode_share, prefill_share
-from alm_bench.result_files import read_result
-from alm_bench.results import Result
+from alm_bench.reports.figures import decode_share, prefill_share
+from alm_bench.results.files import read_result
+from alm_bench.results.records import Result
 
 CLIPS = Path(__file__).parents[2] / "quantize" / "alm_quantize" / "clips"
 HEARD = {"rooster": "b", "rain": "d", "siren": "a", "church_bells": "c", "dog": "b", "helicopter": "a"}

@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 
 from alm_bench.commands import app
 from alm_bench.devices import find_device
-from alm_bench.measuring import Plan
-from alm_bench.result_files import read_result
-from alm_bench.results import BenchError
+from alm_bench.measuring.turns import Plan
+from alm_bench.results.files import read_result
+from alm_bench.results.records import BenchError
 
 SSHD = "/usr/sbin/sshd"
 pytestmark = pytest.mark.skipif(

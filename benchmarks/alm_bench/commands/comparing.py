@@ -11,9 +11,9 @@ import typer
 from alm.commands.output import print_rows
 from alm_bench.commands.output import parse_threads, show, under_way
 from alm_bench.commands.running import AsJson, DeviceOption, Output, Rounds, Threads
-from alm_bench.comparing import changes, exceeded, table
-from alm_bench.result_files import read_result
-from alm_bench.results import BenchError, Result
+from alm_bench.reports.comparing import changes, exceeded, table
+from alm_bench.results.files import read_result
+from alm_bench.results.records import BenchError, Result
 
 
 def compare(
@@ -54,7 +54,7 @@ def compare(
 
 def _measured(packages: list[Path], device: str, threads: str, rounds: int) -> Result:
     from alm_bench.devices import find_device
-    from alm_bench.measuring import Plan
+    from alm_bench.measuring.turns import Plan
 
     plan = Plan(threads=parse_threads(threads), caches=("warm",), rounds=rounds, sounds=0, energy=False)
     with find_device(device) as found, under_way() as report:

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from alm.commands.output import print_rows
-from alm_bench.result_files import write_result
-from alm_bench.results import BenchError, Result
-from alm_bench.tables import tables
+from alm_bench.reports.tables import tables
+from alm_bench.results.files import write_result
+from alm_bench.results.records import BenchError, Result
 
 
 @contextmanager

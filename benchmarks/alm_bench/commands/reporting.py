@@ -13,7 +13,7 @@ def report(
     output: Annotated[Path, typer.Option("--output", "-o", help="Page to write.")] = Path("report.html"),
 ) -> None:
     """Write a page with tables and plots that opens anywhere, without a network."""
-    from alm_bench.report import read_results, render
+    from alm_bench.reports.page import read_results, render
 
     page = render(read_results(results))
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import typer
 
 from alm_bench.commands.output import parse_threads, show, under_way
 from alm_bench.commands.running import AsJson, Output, Rounds, Threads
-from alm_bench.results import BenchError
+from alm_bench.results.records import BenchError
 
 
 def rivals(
@@ -24,7 +24,7 @@ def rivals(
     as_json: AsJson = False,
 ) -> None:
     """Compare a package of full-size Mellow with other ways to run the same weights. Needs the extra 'rivals'."""
-    from alm_bench.rivals import RIVALS, measure_rivals
+    from alm_bench.rivals.turns import RIVALS, measure_rivals
 
     names = only or list(RIVALS)
     if unknown := [name for name in names if name not in RIVALS]:

@@ -9,7 +9,7 @@ from alm_bench.devices.device import Device
 from alm_bench.devices.local import Local
 from alm_bench.devices.qemu import Qemu
 from alm_bench.devices.ssh import Ssh
-from alm_bench.results import BenchError
+from alm_bench.results.records import BenchError
 
 DEVICES: dict[str, Callable[[str], Device]] = {"local": Local, "ssh": Ssh, "adb": Adb, "qemu": Qemu}
 """By the word before the colon; what follows it says which one."""

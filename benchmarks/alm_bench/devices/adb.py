@@ -15,11 +15,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from alm_bench import remote
 from alm_bench.devices.device import Device
 from alm_bench.devices.site import Far, make_site
-from alm_bench.measuring import LONGEST_S, Plan
-from alm_bench.results import BenchError, Result
+from alm_bench.measuring import remote
+from alm_bench.measuring.turns import LONGEST_S, Plan
+from alm_bench.results.records import BenchError, Result
 
 USERLAND = Path(".arm64/root")
 KEPT = ("usr/bin/python3.11", "usr/lib", "lib", "lib64", "usr/lib64")

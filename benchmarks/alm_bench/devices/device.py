@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from alm_bench.measuring import Plan
-from alm_bench.results import Result
+from alm_bench.measuring.turns import Plan
+from alm_bench.results.records import Result
 
 
 class Device(ABC):

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from alm_bench.devices.device import Device
-from alm_bench.measuring import Plan, measure
-from alm_bench.results import Result
+from alm_bench.measuring.turns import Plan, measure
+from alm_bench.results.records import Result
 
 
 class Local(Device):

@@ -17,14 +17,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from alm_bench import noise
-from alm_bench.clocks import COUNT_FILE
 from alm_bench.devices.device import Device
 from alm_bench.devices.site import Far, make_site
-from alm_bench.environment import LIBRARIES, environment
-from alm_bench.measuring import Plan, Setting, about, joined, names_of, readings_of, run_json
-from alm_bench.package_facts import examine, with_cache
-from alm_bench.results import BenchError, Environment, Result, Side
+from alm_bench.machine import noise
+from alm_bench.machine.environment import LIBRARIES, environment
+from alm_bench.measuring.clocks import COUNT_FILE
+from alm_bench.measuring.package_facts import examine, with_cache
+from alm_bench.measuring.turns import Plan, Setting, about, joined, names_of, readings_of, run_json
+from alm_bench.results.records import BenchError, Environment, Result, Side
 
 PROCESSORS = {"cortex-a53": "0xd03", "cortex-a72": "0xd08", "cortex-a76": "0xd0b"}
 """Processors of Raspberry Pis (3, 4, 5) by QEMU's name, and the part number that Arm gave them."""
@@ -96,7 +96,7 @@ class Qemu(Device):
         settings = [word for name, value in guest.items() for word in ("-E", f"{name}={value}")]
         plugin = ["-plugin", f"file={self._plugin},out={count}"]
         emulator = ["qemu-aarch64", "-cpu", self._processor, *plugin, "-L", str(self._root), *settings]
-        probe = ["-m", "alm_bench.probe", "speed", str(package), "1", str(tokens)]
+        probe = ["-m", "alm_bench.measuring.probe", "speed", str(package), "1", str(tokens)]
         return run_json([*emulator, f"{self._root}/usr/bin/python3.11", *probe], 1, f"counting on {self._processor}")
 
     def _environment(self) -> Environment:

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from alm_bench.results import BenchError
+from alm_bench.results.records import BenchError
 
 CHECKOUT = Path(__file__).parents[3]
 PARTS = ("sdk", "train", "quantize", "export", "benchmarks", "pyproject.toml", "README.md", "LICENSE", "NOTICE")

@@ -8,11 +8,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from alm_bench import remote
 from alm_bench.devices.device import Device
 from alm_bench.devices.site import ASK, Far, make_site
-from alm_bench.measuring import LONGEST_S, Plan
-from alm_bench.results import BenchError, Result
+from alm_bench.measuring import remote
+from alm_bench.measuring.turns import LONGEST_S, Plan
+from alm_bench.results.records import BenchError, Result
 
 OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=10")
 """Never ask for a password, and give up on a host that does not answer. All else is the user's own ssh_config."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from alm_bench.energy import battery, pmic, rapl
 from alm_bench.energy.meter import Meter, NoMeter
-from alm_bench.results import Energy
+from alm_bench.results.records import Energy
 
 METERS: dict[str, Callable[[], Meter]] = {
     "RAPL": rapl.find,

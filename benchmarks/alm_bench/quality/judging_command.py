@@ -31,7 +31,7 @@ def judgements(
     need_quality()
     import alm
     from alm.models import Clap
-    from alm_bench.machine import machine
+    from alm_bench.machine.name import machine
     from alm_bench.quality import judgements as judged
     from alm_bench.quality.fluency import learn
     from alm_bench.quality.judging import CaptionJudge

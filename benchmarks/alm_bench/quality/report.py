@@ -12,7 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from alm.package.atomic import atomic_write
-from alm_bench.machine import machine
+from alm_bench.machine.name import machine
 from alm_bench.quality.measures import RESAMPLES, Interval, Measure, interval
 from alm_bench.quality.plan import Plan
 from alm_bench.quality.run import Answered, Row

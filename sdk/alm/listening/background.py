@@ -45,7 +45,7 @@ MIN_SPREAD_DB = 1.5
 FAST = {"group": 13.4, "all": 9.6}
 """Spreads above the floor at which a detector of the present says 1. Single bands are too rough for it.
 
-Tuned with `alm_bench.gate --half tuning` for about six false alarms per hour on steady backgrounds."""
+Tuned with `alm_bench.studies.gate --half tuning` for about six false alarms per hour on steady backgrounds."""
 SLOW = {"band": 8.6, "group": 9.1}
 """The same for the slow detectors."""
 

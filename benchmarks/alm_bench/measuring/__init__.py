@@ -1,0 +1,1 @@
+"""One package measured, each reading in a process of its own."""
