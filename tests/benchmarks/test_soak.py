@@ -9,10 +9,11 @@ import typer
 from typer.testing import CliRunner
 
 import alm
+import alm_quantize
 from alm.listening.events import Event
 from alm_bench.studies import soak
 
-CLIPS = Path(soak.__file__).parents[2] / "quantize" / "alm_quantize" / "clips"
+CLIPS = Path(alm_quantize.__file__).parent / "clips"
 pytestmark = pytest.mark.usefixtures("one_thread")
 app = typer.Typer()
 app.command()(soak.main)
