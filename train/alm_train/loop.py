@@ -56,16 +56,16 @@ class Schedule:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-Loss = Callable[[nn.Module, int, torch.Generator], tuple[Tensor, Metrics]]
+Loss = Callable[[M, int, torch.Generator], tuple[Tensor, Metrics]]
 """(module in training mode, step, generator of that step) to the loss and what to log beside it."""
-Validate = Callable[[nn.Module], Metrics]
+Validate = Callable[[M], Metrics]
 """The averaged module in evaluation mode to its scores."""
 Report = Callable[[str, int, int, Metrics], None]
 """(stage, steps done, steps in all, what was logged)."""
 
 
 def run_stage(
-    name: str, module: M, schedule: Schedule, loss: Loss, validate: Validate, folder: Path, report: Report
+    name: str, module: M, schedule: Schedule, loss: Loss[M], validate: Validate[M], folder: Path, report: Report
 ) -> M:
     """Train `module` in place, resuming from `folder/NAME.pt` when it is there; returns the averaged module.
 

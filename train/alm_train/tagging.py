@@ -88,10 +88,10 @@ def train_teacher(
         )
 
 
-def teacher_loss(batches: Batches, settings: Augmentation) -> Loss:
+def teacher_loss(batches: Batches, settings: Augmentation) -> Loss[ConvTagger]:
     """Cross-entropy of the teacher against mixed labels."""
 
-    def loss(module: nn.Module, step: int, generator: torch.Generator) -> tuple[Tensor, Metrics]:
+    def loss(module: ConvTagger, step: int, generator: torch.Generator) -> tuple[Tensor, Metrics]:
         log_mel, targets = augment(*batches.at(step, generator), settings, generator)
         with half_precision():
             logits = module(log_mel).float()
@@ -125,15 +125,16 @@ class GuidedEncoder(nn.Module):
         return grid.transpose(1, 2).flatten(2, 3)
 
 
-def guided_loss(batches: Batches, settings: Augmentation, teacher: ConvTagger, answers: float, features: float) -> Loss:
+def guided_loss(
+    batches: Batches, settings: Augmentation, teacher: ConvTagger, answers: float, features: float
+) -> Loss[GuidedEncoder]:
     """Cross-entropy against labels and the teacher's probabilities, plus the feature map's mean square error.
 
     A small binary cross-entropy keeps the sigmoids of the head, which the decoder reads, from drifting:
     cross-entropy alone leaves their common offset free.
     """
 
-    def loss(module: nn.Module, step: int, generator: torch.Generator) -> tuple[Tensor, Metrics]:
-        assert isinstance(module, GuidedEncoder)
+    def loss(module: GuidedEncoder, step: int, generator: torch.Generator) -> tuple[Tensor, Metrics]:
         log_mel, labels = augment(*batches.at(step, generator), settings, generator)
         config = module.htsat.config
         size = (config.final_grid[0] // config.fold, config.positions)
@@ -163,12 +164,12 @@ def smooth(targets: Tensor, amount: float = 0.1) -> Tensor:
     return targets * (1 - amount) + amount / targets.shape[-1]
 
 
-def teacher_validation(library: Library) -> Validate:
+def teacher_validation(library: Library) -> Validate[ConvTagger]:
     """Accuracy of a teacher on the recorded and on all clips."""
     return lambda module: accuracy(library, lambda log_mel: module(log_mel))
 
 
-def encoder_validation(library: Library) -> Validate:
+def encoder_validation(library: Library) -> Validate[GuidedEncoder]:
     """Accuracy of a guided encoder's tagging head on the recorded and on all clips."""
     return lambda module: accuracy(library, lambda log_mel: module(log_mel)[1].mean(1))
 

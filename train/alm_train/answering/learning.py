@@ -192,11 +192,10 @@ class Answerer(nn.Module):
         return self.mellow.prefix(*clips, ids)
 
 
-def answering_loss(heard: Heard, batch: int, seed: int, longest: int, growth: int) -> Loss:
+def answering_loss(heard: Heard, batch: int, seed: int, longest: int, growth: int) -> Loss[Answerer]:
     """Cross-entropy of the answers' tokens, every answer weighing the same, plus the hints."""
 
-    def loss(module: nn.Module, step: int, generator: torch.Generator) -> tuple[Tensor, Metrics]:
-        assert isinstance(module, Answerer)
+    def loss(module: Answerer, step: int, generator: torch.Generator) -> tuple[Tensor, Metrics]:
         lesson = lesson_at(step, growth, seed)
         asked = ask(heard, batch, (seed, step), lesson.sounds)
         stack = module.mellow.caption_decoder.lm.model

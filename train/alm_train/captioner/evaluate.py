@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 
 from alm_train.captioner.grounding import HeardClips
 from alm_train.captioner.writing import Writer
@@ -82,11 +82,10 @@ def captions_from(writer: Writer, tokenizer: Tokenizer, vectors: Tensor) -> list
     return texts
 
 
-def naming_validation(vectors: Tensor, labels: Sequence[str], tokenizer: Tokenizer) -> Validate:
+def naming_validation(vectors: Tensor, labels: Sequence[str], tokenizer: Tokenizer) -> Validate[Writer]:
     """Share of captions of held-out clips that name their sound."""
 
-    def validate(module: nn.Module) -> Metrics:
-        assert isinstance(module, Writer)
+    def validate(module: Writer) -> Metrics:
         return {"validation_named": judge(captions_from(module, tokenizer, vectors), labels).named.share}
 
     return validate

@@ -105,7 +105,7 @@ def _write(
     sources: list[Source],
     recipe: CaptionerRecipe,
     section: StepsSection,
-    validate: Validate,
+    validate: Validate[Writer],
     output: Path,
     reporter: Reporter,
 ) -> None:
@@ -120,7 +120,6 @@ def _write(
             output,
             report,
         )
-    assert isinstance(averaged, Writer)
     captioner.clap_project.load_state_dict(averaged.mapper.state_dict())
     captioner.gpt.load_state_dict(averaged.gpt.state_dict())
     captioner.eval()

@@ -82,11 +82,10 @@ class Writer(nn.Module):
         return F.cross_entropy(logits.float()[asked], ids[asked])
 
 
-def writing_loss(sources: Sequence[Source], seed: int) -> Loss:
+def writing_loss(sources: Sequence[Source], seed: int) -> Loss[Writer]:
     """Loss over random captions of every source, their embeddings moved by Gaussian noise."""
 
-    def loss(module: nn.Module, step: int, generator: torch.Generator) -> tuple[Tensor, Metrics]:
-        assert isinstance(module, Writer)
+    def loss(module: Writer, step: int, generator: torch.Generator) -> tuple[Tensor, Metrics]:
         rng = np.random.default_rng([seed, step])
         drawn = [_draw(source, rng, generator) for source in sources]
         longest = max(ids.shape[1] for _, ids in drawn)
@@ -107,12 +106,11 @@ def _draw(source: Source, rng: np.random.Generator, generator: torch.Generator) 
     return vectors + source.noise * torch.randn(vectors.shape, generator=generator), captions.ids[chosen]
 
 
-def writing_validation(captions: Captions) -> Validate:
+def writing_validation(captions: Captions) -> Validate[Writer]:
     """Loss on held-out captions, without noise and from the embeddings of other captions, which should be worse."""
 
     @torch.inference_mode()
-    def validate(module: nn.Module) -> Metrics:
-        assert isinstance(module, Writer)
+    def validate(module: Writer) -> Metrics:
         own = module.loss(captions.vectors, captions.ids)
         other = module.loss(captions.vectors.roll(1, 0), captions.ids)
         return {"validation_loss": own.item(), "validation_other": other.item()}

@@ -97,12 +97,11 @@ def hearing_loss(
     teacher: ConvTagger,
     settings: Augmentation,
     section: HearingSection,
-) -> Loss:
+) -> Loss[Listener]:
     """Classes against their wordings, guided by the teacher, plus clean clips against spoilt copies."""
     columns = torch.tensor([LABELS.index(label) for label in signposts.labels])
 
-    def loss(module: nn.Module, step: int, generator: torch.Generator) -> tuple[Tensor, Metrics]:
-        assert isinstance(module, Listener)
+    def loss(module: Listener, step: int, generator: torch.Generator) -> tuple[Tensor, Metrics]:
         log_mel, targets = augment(*batches.at(step, generator), settings, generator)
         pairs, kinds = _pairs(batches.library, spoilt, section.pairs, generator)
         everything = torch.cat((log_mel, pairs))
@@ -149,14 +148,13 @@ def _quality_loss(scaled: Tensor, signposts: Signposts, kinds: Tensor) -> Tensor
     return (F.cross_entropy(answers, truth) + named + ranked) / 3
 
 
-def hearing_validation(library: Library, signposts: Signposts, spoilt: Spoilt) -> Validate:
+def hearing_validation(library: Library, signposts: Signposts, spoilt: Spoilt) -> Validate[Listener]:
     """Zero-shot accuracy on held-out clips of the classes that are heard, and share of pairs ranked rightly."""
     known = [i for i, clip in enumerate(library.clips) if clip.label in signposts.labels]
     truth = torch.tensor([signposts.labels.index(library.clips[i].label) for i in known])
 
     @torch.inference_mode()
-    def validate(module: nn.Module) -> Metrics:
-        assert isinstance(module, Listener)
+    def validate(module: Listener) -> Metrics:
         clean = torch.cat(
             [module(library.log_mels[0, part].float())[0] for part in torch.arange(len(library.clips)).split(64)]
         )

@@ -53,11 +53,10 @@ def read(tower: TextTower, tokenizer: Tokenizer, texts: Sequence[str], config: C
     return vectors
 
 
-def reading_loss(pairs: TextPairs, tokenizer: Tokenizer, config: ClapConfig, batch: int, seed: int) -> Loss:
+def reading_loss(pairs: TextPairs, tokenizer: Tokenizer, config: ClapConfig, batch: int, seed: int) -> Loss[Reader]:
     """Contrastive loss over fresh pairs in every step."""
 
-    def loss(module: nn.Module, step: int, generator: torch.Generator) -> tuple[Tensor, Metrics]:
-        assert isinstance(module, Reader)
+    def loss(module: Reader, step: int, generator: torch.Generator) -> tuple[Tensor, Metrics]:
         first, second = pairs.draw(batch, np.random.default_rng([seed, step]))
         value, _ = module.loss(tokenize(tokenizer, first, config), tokenize(tokenizer, second, config))
         return value, {}
@@ -65,14 +64,13 @@ def reading_loss(pairs: TextPairs, tokenizer: Tokenizer, config: ClapConfig, bat
     return loss
 
 
-def reading_validation(pairs: TextPairs, tokenizer: Tokenizer, config: ClapConfig, batch: int) -> Validate:
+def reading_validation(pairs: TextPairs, tokenizer: Tokenizer, config: ClapConfig, batch: int) -> Validate[Reader]:
     """Loss and share of texts whose partner is nearest, over one batch of pairs of captions that are held out."""
     first, second = pairs.draw(batch, np.random.default_rng(0))
     ids = tokenize(tokenizer, first, config), tokenize(tokenizer, second, config)
 
     @torch.inference_mode()
-    def validate(module: nn.Module) -> Metrics:
-        assert isinstance(module, Reader)
+    def validate(module: Reader) -> Metrics:
         value, logits = module.loss(*ids)
         nearest = (logits.argmax(1) == torch.arange(len(logits))).float().mean()
         return {"validation_loss": value.item(), "validation_nearest": nearest.item()}

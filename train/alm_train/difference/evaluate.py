@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from alm_train.answering.learning import Answerer, Asked, answer_all
 from alm_train.answering.learning import Heard as FullyHeard
@@ -76,12 +75,11 @@ def pair_up(ears: Ears, seed: int) -> NDArray[np.int64]:
     return np.stack((np.arange(len(labels)), others), 1).astype(np.int64)
 
 
-def difference_validation(ears: Ears, seed: int) -> Validate:
+def difference_validation(ears: Ears, seed: int) -> Validate[Explainer]:
     """Share of right answers per task on some held-out pairs, for the log."""
     slots = pair_up(ears, seed)[::WATCHED]
 
-    def validate(module: nn.Module) -> Metrics:
-        assert isinstance(module, Explainer)
+    def validate(module: Explainer) -> Metrics:
         return {
             f"right_{task}": float(np.mean(_right(ears, slots, task, _asked(module, ears, slots, task, [text]))))
             for task, text in OFFICIAL.items()

@@ -122,11 +122,10 @@ class Explainer(nn.Module):
         return F.cross_entropy(F.linear(hidden[told], gpt.transformer.wte.weight).float(), due[told])
 
 
-def writing_loss(ears: Ears, batch: int, seed: int) -> Loss:
+def writing_loss(ears: Ears, batch: int, seed: int) -> Loss[Explainer]:
     """First stage: answers from words, without any sound."""
 
-    def loss(module: nn.Module, step: int, generator: torch.Generator) -> tuple[Tensor, Metrics]:
-        assert isinstance(module, Explainer)
+    def loss(module: Explainer, step: int, generator: torch.Generator) -> tuple[Tensor, Metrics]:
         lesson = draw(ears, batch, (seed, step))
         with half_precision():
             return module.loss(module.written(ears, lesson), answers_of(ears, lesson)), {}
@@ -134,11 +133,10 @@ def writing_loss(ears: Ears, batch: int, seed: int) -> Loss:
     return loss
 
 
-def explaining_loss(ears: Ears, batch: int, seed: int) -> Loss:
+def explaining_loss(ears: Ears, batch: int, seed: int) -> Loss[Explainer]:
     """Later stages: answers from what is heard, and a hint at the words for it."""
 
-    def loss(module: nn.Module, step: int, generator: torch.Generator) -> tuple[Tensor, Metrics]:
-        assert isinstance(module, Explainer)
+    def loss(module: Explainer, step: int, generator: torch.Generator) -> tuple[Tensor, Metrics]:
         lesson = draw(ears, batch, (seed, step))
         with half_precision():
             prefix = module.prefix(ears, lesson)

@@ -122,7 +122,7 @@ def _learn(
     mellow: Mellow,
     tokenizer: Tokenizer,
     ears: Ears,
-    validate: Validate,
+    validate: Validate[Explainer],
     output: Path,
     reporter: Reporter,
 ) -> Explainer:
@@ -132,7 +132,7 @@ def _learn(
     initialise(adiff)
     module = Explainer(adiff, tokenizer)
     language = module.adiff.caption_decoder.gpt
-    stages: tuple[tuple[str, StepsSection, Loss, Validate], ...] = (
+    stages: tuple[tuple[str, StepsSection, Loss[Explainer], Validate[Explainer]], ...] = (
         ("writing", recipe.writing, writing_loss(ears, recipe.writing.batch, recipe.seed), lambda _: {}),
         ("grounding", recipe.grounding, explaining_loss(ears, recipe.grounding.batch, recipe.seed + 1), validate),
         ("joining", recipe.joining, explaining_loss(ears, recipe.joining.batch, recipe.seed + 2), validate),
