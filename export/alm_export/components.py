@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from alm.audio.log_mel import BANK
 from alm.errors import ExportError
 from alm.package import Component
 from alm.package.safetensors import write_tensors
@@ -16,6 +17,7 @@ from alm_export.executorch_program import DELEGATION, PROGRAM, delegation_json, 
 from alm_export.graphs.audio_encoder import build_audio_encoder
 from alm_export.graphs.decoder import build_decoder, build_token_embedding
 from alm_export.graphs.graph import GraphBuilder
+from alm_export.graphs.spectrogram import FourStep
 from alm_export.llama_gguf import check_rows, quantize_gguf, write_gguf
 from alm_quantize.cache_scales import CacheScales
 from alm_quantize.gate import Assignment
@@ -111,9 +113,16 @@ def _for_executorch(
 ) -> Built:
     path = folder / PROGRAM
     report = write_program(weights.model, schemes, positions, path)
-    parts = {"audio_encoder": "audio_encoder", "token_embedding": "head", "decoder": "decoder"}
-    components = {name: Component("executorch", PROGRAM, (), schemes[part]) for name, part in parts.items()}
-    return components, {PROGRAM: path, DELEGATION: delegation_json(report)}
+    # A program gives out no weights, and watching computes log-mel frames with the encoder's own filter bank.
+    bank = folder / f"{BANK}.safetensors"
+    with bank.open("wb") as file:
+        write_tensors(file, {BANK: FourStep.of(weights.model.audio_encoder.base.htsat.logmel_extractor).stored_bank})
+    components = {
+        "audio_encoder": Component("executorch", PROGRAM, (bank.name,), schemes["audio_encoder"]),
+        "token_embedding": Component("executorch", PROGRAM, (), schemes["head"]),
+        "decoder": Component("executorch", PROGRAM, (), schemes["decoder"]),
+    }
+    return components, {PROGRAM: path, DELEGATION: delegation_json(report), bank.name: bank}
 
 
 BUILDERS: dict[str, Callable[[Weights, Assignment, int, Path, CacheScales | None], Built]] = {

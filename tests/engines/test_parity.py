@@ -163,6 +163,14 @@ def test_watching_says_what_asking_says(model: Mellow) -> None:
         assert found[0] == clip.ask(QUESTION, max_tokens=6).text
 
 
+def test_watching_passes_silence_over(model: Mellow) -> None:
+    loud, silence = sound(0)[0], np.zeros(2 * RATE, np.float32)
+    with model.watch((np.concatenate([silence, loud, silence]), RATE), QUESTION, max_tokens=6) as events:
+        found = list(events)
+    assert 1.4 <= found[0].start <= 2
+    assert found[-1].end < 2 + len(loud) / RATE + 1
+
+
 @pytest.mark.parametrize("other", [name for name in ENGINES if name != "onnxruntime"])
 def test_a_session_of_another_engine_is_refused(
     exports: Callable[[str], pipeline.Exported], tmp_path: Path, other: str

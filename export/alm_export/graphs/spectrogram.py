@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alm.audio.log_mel import BANK
 from alm.errors import ExportError
 from alm_export.graphs.graph import GraphBuilder
 from alm_train.models.frontend import LogMel
@@ -37,6 +38,11 @@ class FourStep:
     def first(self) -> int:
         """Length of the transform over a."""
         return self.inner.shape[1]
+
+    @property
+    def stored_bank(self) -> np.ndarray:
+        """(first * rows, mels): the filter bank as packages hold it."""
+        return np.ascontiguousarray(self.mel.T)
 
     @classmethod
     def of(cls, module: LogMel) -> FourStep:
@@ -69,7 +75,7 @@ def log_mel(graph: GraphBuilder, waveform: str, module: LogMel) -> str:
     config, steps = module.config, FourStep.of(module)
     framed = _frames(graph, waveform, config.samples, config.n_fft, config.hop)
     power = [_power_spectrum(graph, frames, steps) for frames in framed]
-    bank = graph.constant(np.ascontiguousarray(steps.mel.T), "mel_filter_bank")
+    bank = graph.constant(steps.stored_bank, BANK)
     mel = graph.op("Concat", *(graph.op("MatMul", part, bank) for part in power), axis=0)
     floored = graph.op("Max", mel, graph.constant(1e-10))
     return graph.op("Mul", graph.op("Log", floored), graph.constant(10 / math.log(10)))
