@@ -115,7 +115,8 @@ def read_session(path: str | Path, reader: Reader) -> tuple[HeardWindow, ...]:
     except (SessionError, PackageError) as error:
         raise SessionError(f"{path}: {error}") from None
     except (OSError, ValueError) as error:
-        raise SessionError(f"{path} cannot be read: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SessionError(f"{path} cannot be read: {reason}") from error
 
 
 def _description(metadata: Mapping[str, str], reader: Reader) -> Description:

@@ -69,7 +69,8 @@ class Package(Closing):
         except PackageError as error:
             raise PackageError(f"{_printable(path)}: {error}") from None
         except (OSError, ValueError) as error:
-            raise PackageError(f"{_printable(path)} cannot be read: {error}") from error
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise PackageError(f"{_printable(path)} cannot be read: {reason}") from error
         return cls(path, manifest.for_engine(engine), records, mapped, identity)
 
     def view(self, name: str) -> memoryview:

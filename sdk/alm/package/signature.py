@@ -72,7 +72,7 @@ def _read(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise PackageError(f"{path} cannot be read: {error}") from error
+        raise PackageError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _cryptography() -> tuple[Any, Any, Any]:
