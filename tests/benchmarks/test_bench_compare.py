@@ -11,7 +11,7 @@ from benchmarks.made import FACTS, made_result, made_run, made_side
 from typer.testing import CliRunner
 
 from alm_bench.commands import app
-from alm_bench.measuring.turns import names_of
+from alm_bench.measuring.sweep import names_of
 from alm_bench.reports.comparing import changes, exceeded, table
 from alm_bench.reports.figures import decode_share, middle, prefill_share, rate
 from alm_bench.reports.page import render

@@ -15,7 +15,7 @@ from alm_bench.devices.adb import pack
 from alm_bench.devices.site import Far
 from alm_bench.measuring import remote
 from alm_bench.measuring.clocks import instructions
-from alm_bench.measuring.turns import Plan
+from alm_bench.measuring.sweep import Plan
 from alm_bench.results.records import BenchError
 
 

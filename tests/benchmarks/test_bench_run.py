@@ -23,13 +23,15 @@ from alm_bench.commands import app
 from alm_bench.machine.page_cache import drop, resident_share
 from alm_bench.machine.residency import Sampler, highest_mb, thinned
 from alm_bench.machine.roofline import WIDEST, kernels
+from alm_bench.measuring import streaming
 from alm_bench.measuring.package_facts import examine, with_cache
 from alm_bench.measuring.probe import KINDS
-from alm_bench.measuring.turns import Plan, measure, roofline
+from alm_bench.measuring.processes import roofline
+from alm_bench.measuring.sweep import Plan
+from alm_bench.measuring.turns import measure
 from alm_bench.measuring.workloads import ask, cache_bytes, workload
 from alm_bench.results.files import parse_result
 from alm_bench.results.records import BenchError, Resident, Roofline, Streaming, Work
-from alm_bench.studies import watch
 from alm_export.pipeline import Exported
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -67,7 +69,7 @@ def test_settings_take_turns_and_cold_files_are_dropped(tiny_package: Path, monk
         told = {"unit": "s", "positions": 1, "steps": 1, "stages": stages, "peak_mb": 1.0, "cache_bytes": 0}
         return memory if kind == "memory" else told
 
-    monkeypatch.setattr("alm_bench.measuring.turns.run_json", run_json)
+    monkeypatch.setattr("alm_bench.measuring.processes.run_json", run_json)
     monkeypatch.setattr("alm_bench.measuring.turns.drop", lambda path: done.append(("drop",)))
     plan = Plan(threads=(1, 2), rounds=2, sounds=0, energy=False)
     result = measure([tiny_package, tiny_package], plan, lambda words: None)
@@ -96,13 +98,15 @@ def test_a_probe_computes_with_the_threads_it_is_told(
     loads = alm.load
     monkeypatch.setattr(alm, "load", load)
     monkeypatch.setattr("alm_bench.measuring.repeats.PASSES_S", 0.0)
-    monkeypatch.setattr(watch, "streaming", lambda *told: Streaming(2, 0, (), (), 0.0, 0.0))
+    monkeypatch.setattr(streaming, "streaming", lambda *told: Streaming(2, 0, (), (), 0.0, 0.0))
     KINDS[kind](tiny_package, 2, 0 if kind == "passes" else 2)
     assert threads == [2]
 
 
 def test_delays_are_from_the_end_of_a_sound(monkeypatch: pytest.MonkeyPatch) -> None:
-    ends = [watch.LEAD_S + watch.SOUND_S + number * (watch.SOUND_S + watch.PAUSE_S) for number in range(2)]
+    ends = [
+        streaming.LEAD_S + streaming.SOUND_S + number * (streaming.SOUND_S + streaming.PAUSE_S) for number in range(2)
+    ]
     clock = iter([100.0, *(100.0 + end + 1.5 for end in ends), 112.0])
     timing = Timing(encode=0.2, prefill=0.1, first_token=0.1, decode=0.4)
     events = [SimpleNamespace(start=end - 2.0, end=end, timing=timing) for end in ends]
@@ -110,10 +114,10 @@ def test_delays_are_from_the_end_of_a_sound(monkeypatch: pytest.MonkeyPatch) -> 
         info=SimpleNamespace(frontend=SimpleNamespace(sample_rate=8000, samples=80_000), prompt=None),
         watch=lambda *arguments, **options: nullcontext(iter(events)),
     )
-    monkeypatch.setattr(watch.time, "monotonic", lambda: next(clock))
-    heard = watch.streaming(model, 2, 1)  # type: ignore[arg-type]
+    monkeypatch.setattr(streaming.time, "monotonic", lambda: next(clock))
+    heard = streaming.streaming(model, 2, 1)  # type: ignore[arg-type]
     assert heard.event == pytest.approx((1.5, 1.5)) and heard.first_token == pytest.approx((1.1, 1.1))
-    assert heard.share == pytest.approx(0.7 / 10 / watch.NEW)
+    assert heard.share == pytest.approx(0.7 / 10 / streaming.NEW)
 
 
 def test_stages_are_the_timing_of_the_sdk(tiny_package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,9 +150,9 @@ def test_a_limit_is_what_the_best_kernels_reach(tmp_path: Path, monkeypatch: pyt
     narrow.write_text("Features\t: fp asimd\n")
     assert kernels(narrow) == ("",)
     figures = {"": (37.0, 230.0), WIDEST: (29.0, 440.0)}
-    monkeypatch.setattr("alm_bench.measuring.turns.kernels", lambda: kernels(wide))
+    monkeypatch.setattr("alm_bench.measuring.processes.kernels", lambda: kernels(wide))
     monkeypatch.setattr(
-        "alm_bench.measuring.turns.run_json",
+        "alm_bench.measuring.processes.run_json",
         lambda words, threads, what: dict(zip(("read_gbs", "gemm_gflops"), figures[words[-1]], strict=True)),
     )
     assert roofline(2) == Roofline(2, 37.0, 440.0)
@@ -267,7 +271,7 @@ def test_a_captioner_is_watched_without_a_question(
     tiny_captioner_export: Callable[..., Exported], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As fast as it goes, instead of in real time.
-    monkeypatch.setattr(watch, "RecordingSource", lambda scene, paced: RecordingSource(scene))
+    monkeypatch.setattr(streaming, "RecordingSource", lambda scene, paced: RecordingSource(scene))
     with alm.load(tiny_captioner_export("clapcap").path, threads=1) as model:
-        heard = watch.streaming(model, 1, 1)  # type: ignore[arg-type]
+        heard = streaming.streaming(model, 1, 1)  # type: ignore[arg-type]
     assert len(heard.event) == 1 and heard.share > 0

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from alm_bench.commands import app
 from alm_bench.devices import find_device
-from alm_bench.measuring.turns import Plan
+from alm_bench.measuring.sweep import Plan
 from alm_bench.results.files import read_result
 from alm_bench.results.records import BenchError
 

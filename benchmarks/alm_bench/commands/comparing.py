@@ -54,7 +54,7 @@ def compare(
 
 def _measured(packages: list[Path], device: str, threads: str, rounds: int) -> Result:
     from alm_bench.devices import find_device
-    from alm_bench.measuring.turns import Plan
+    from alm_bench.measuring.sweep import Plan
 
     plan = Plan(threads=parse_threads(threads), caches=("warm",), rounds=rounds, sounds=0, energy=False)
     with find_device(device) as found, under_way() as report:

@@ -35,7 +35,7 @@ def run(
 ) -> None:
     """Measure a package: every stage, memory, streaming and energy, with the noise of the machine."""
     from alm_bench.devices import find_device
-    from alm_bench.measuring.turns import Plan
+    from alm_bench.measuring.sweep import Plan
 
     caches = ("warm", "cold") if cache == "both" else (cache,)
     plan = Plan(threads=parse_threads(threads), caches=caches, rounds=rounds, sounds=sounds)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from alm_bench.measuring.turns import Plan
+from alm_bench.measuring.sweep import Plan
 from alm_bench.results.records import Result
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from alm_bench.devices.device import Device
-from alm_bench.measuring.turns import Plan, measure
+from alm_bench.measuring.sweep import Plan
+from alm_bench.measuring.turns import measure
 from alm_bench.results.records import Result
 
 

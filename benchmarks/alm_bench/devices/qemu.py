@@ -22,8 +22,9 @@ from alm_bench.devices.site import Far, make_site
 from alm_bench.machine import noise
 from alm_bench.machine.environment import LIBRARIES, environment
 from alm_bench.measuring.clocks import COUNT_FILE
-from alm_bench.measuring.package_facts import examine, with_cache
-from alm_bench.measuring.turns import Plan, Setting, about, joined, names_of, readings_of, run_json
+from alm_bench.measuring.package_facts import about, examine, with_cache
+from alm_bench.measuring.processes import run_json
+from alm_bench.measuring.sweep import Plan, Setting, joined, names_of, readings_of
 from alm_bench.results.records import BenchError, Environment, Result, Side
 
 PROCESSORS = {"cortex-a53": "0xd03", "cortex-a72": "0xd08", "cortex-a76": "0xd0b"}

@@ -11,7 +11,8 @@ from pathlib import Path
 from alm_bench.devices.device import Device
 from alm_bench.devices.site import ASK, Far, make_site
 from alm_bench.measuring import remote
-from alm_bench.measuring.turns import LONGEST_S, Plan
+from alm_bench.measuring.processes import LONGEST_S
+from alm_bench.measuring.sweep import Plan
 from alm_bench.results.records import BenchError, Result
 
 OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=10")

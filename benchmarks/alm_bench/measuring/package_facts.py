@@ -38,6 +38,11 @@ def examine(path: Path, machine: str = platform.machine()) -> tuple[PackageFacts
         return _facts(path, manifest), _work(package) if manifest.decoder else None
 
 
+def about(facts: PackageFacts) -> str:
+    """A package in a line."""
+    return f"{facts.model}, {facts.weights} weights, {facts.scheme} for {facts.target} on {facts.engine}"
+
+
 def with_cache(work: Work | None, readings: Sequence[Mapping[str, Any]]) -> Work | None:
     """What every step reads of keys and values besides the weights, as `workloads.cache_bytes` told it."""
     return None if work is None else replace(work, step_bytes=work.step_bytes + readings[0]["cache_bytes"])

@@ -77,7 +77,7 @@ def memory(package: Path, threads: int, tokens: int) -> dict[str, Any]:
 def streaming(package: Path, threads: int, sounds: int) -> dict[str, Any]:
     """Sounds in real time through `watch`."""
     import alm
-    from alm_bench.studies.watch import streaming
+    from alm_bench.measuring.streaming import streaming
 
     with alm.load(package, threads=threads) as model:
         # A family that has no words has nothing to say about a stream.

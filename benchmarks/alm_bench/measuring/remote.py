@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alm.errors import AlmError
-from alm_bench.measuring.turns import Plan, measure
+from alm_bench.measuring.sweep import Plan
+from alm_bench.measuring.turns import measure
 from alm_bench.results.files import parse_result
 from alm_bench.results.records import BenchError, Result
 

@@ -3,86 +3,23 @@
 from __future__ import annotations
 
 import datetime
-import json
-import os
-import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from alm.package.schema import decode
 from alm_bench.energy import measure_energy
 from alm_bench.machine import noise
 from alm_bench.machine.environment import conditions, environment
 from alm_bench.machine.page_cache import drop
-from alm_bench.machine.roofline import kernels
 from alm_bench.machine.steady import steady_rounds
-from alm_bench.measuring.package_facts import examine, with_cache
-from alm_bench.results.records import (
-    BenchError,
-    Energy,
-    Memory,
-    PackageFacts,
-    Result,
-    Roofline,
-    Run,
-    Side,
-    Streaming,
-    Work,
-)
+from alm_bench.measuring.package_facts import about, examine, with_cache
+from alm_bench.measuring.processes import fixed_work, probe, roofline
+from alm_bench.measuring.sweep import Plan, Readings, Setting, joined, names_of, readings_of
+from alm_bench.results.records import Energy, Memory, PackageFacts, Result, Side, Streaming, Work
 
-Cache = Literal["warm", "cold"]
 Report = Callable[[str], None]
 """Told what is being measured."""
-
-ROUNDS = 9
-"""Readings of each setting: loading, which a process does once, differs by 10 % between processes."""
-TOKENS = 24
-"""Length of the answers that are measured."""
-PYTHON = os.environ.get("ALM_BENCH_PYTHON", sys.executable)
-"""What starts a process of its own; on a phone Python needs a launcher."""
-LONGEST_S = 1800
-"""No single reading takes longer, not even under emulation."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to measure."""
-
-    threads: tuple[int, ...] = (1,)
-    """Compute threads, swept."""
-    caches: tuple[Cache, ...] = ("warm", "cold")
-    """States of the page cache."""
-    rounds: int = ROUNDS
-    """Readings of each setting that count (`steady_rounds`)."""
-    sounds: int = 2
-    """Sounds played in real time; 0 leaves streaming out."""
-    energy: bool = True
-    """Whether to look for a meter."""
-    tokens: int = TOKENS
-    """Tokens of an answer."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One cell of the sweep."""
-
-    name: str
-    """The side it belongs to."""
-    path: Path
-    """The package."""
-    threads: int
-    """Compute threads."""
-    cache: Cache
-    """Whether the file is in memory before."""
-
-
-Readings = dict[Setting, dict[str, Any]]
-"""What the processes of one round told."""
 
 
 def measure(paths: Sequence[Path], plan: Plan, report: Report, device: str = "local") -> Result:
@@ -132,36 +69,6 @@ def _side(
     )
 
 
-def readings_of(name: str, rounds: Sequence[Readings]) -> dict[Setting, list[dict[str, Any]]]:
-    """What a side's processes told, by setting, over several rounds of the same settings."""
-    return {setting: [told[setting] for told in rounds] for setting in rounds[0] if setting.name == name}
-
-
-def probe(kind: str, path: Path, threads: int, amount: int) -> dict[str, Any]:
-    """What `alm_bench.measuring.probe` prints; BenchError when it ends otherwise."""
-    arguments = [PYTHON, "-m", "alm_bench.measuring.probe", kind, str(path), str(threads), str(amount)]
-    return run_json(arguments, threads, f"measuring {path.name}")
-
-
-def run_json(arguments: Sequence[str], threads: int, what: str) -> dict[str, Any]:
-    """The JSON on the last line that a process prints; BenchError with its last words when it fails."""
-    try:
-        done = subprocess.run(
-            arguments,
-            env=os.environ | {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=LONGEST_S,
-        )
-    except subprocess.TimeoutExpired:
-        raise BenchError(f"{what} took more than {LONGEST_S} s") from None
-    if done.returncode:
-        words = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise BenchError(f"{what} failed: {words[-1]}")
-    value: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return value
-
-
 def _read(setting: Setting, tokens: int) -> dict[str, Any]:
     if setting.cache == "cold":
         drop(setting.path)
@@ -174,14 +81,6 @@ def _warm(path: Path) -> None:
     with path.open("rb", buffering=0) as file:
         while file.read(2**24):
             pass
-
-
-def joined(setting: Setting, readings: list[dict[str, Any]]) -> Run:
-    """What several processes read of one setting."""
-    first = readings[0]
-    stages = {name: tuple(reading["stages"][name] for reading in readings) for name in first["stages"]}
-    peaks = tuple(reading["peak_mb"] for reading in readings if first["unit"] == "s")
-    return Run(setting.threads, setting.cache, first["unit"], first["positions"], first["steps"], stages, peaks)
 
 
 def _memory(path: Path, threads: int, tokens: int) -> Memory:
@@ -197,44 +96,9 @@ def _energy(path: Path, threads: int) -> Energy:
     return measure_energy(lambda seconds: int(probe("passes", path, threads, seconds)["passes"]))
 
 
-def fixed_work(threads: int) -> tuple[float, ...]:
-    """Seconds of `noise.fixed_work` now, in as many processes at a time as threads are measured: the slowest one's."""
-    arguments = [PYTHON, "-m", "alm_bench.machine.noise"]
-    with ThreadPoolExecutor(threads) as pool:
-        waiting = [pool.submit(run_json, arguments, 1, "measuring how steady this machine is") for _ in range(threads)]
-        return max((tuple(one.result()["seconds"]) for one in waiting), key=statistics.median)
-
-
-def roofline(threads: int) -> Roofline:
-    """This machine's limits with that many threads: the most of what any kernels reach."""
-    words = [PYTHON, "-m", "alm_bench.machine.roofline", str(threads)]
-    told = [run_json([*words, name], threads, "measuring this machine's limits") for name in kernels()]
-    return Roofline(threads, *(max(one[figure] for one in told) for figure in ("read_gbs", "gemm_gflops")))
-
-
 def _decoded(kind: type, value: dict[str, Any]) -> Any:
     # JSON has lists where dataclasses have tuples; the reader of results turns one into the other.
     return decode(kind, value, kind.__name__)
-
-
-def names_of(paths: Sequence[Path]) -> tuple[str, ...]:
-    """What tables call a file: its name, with the folder where others share it, numbered if that does not help."""
-    others = set(paths)
-    names = [
-        path.stem
-        if sum(path.stem == other.stem for other in others) == 1
-        else f"{path.absolute().parent.name}/{path.stem}"
-        for path in paths
-    ]
-    return tuple(
-        name if names.count(name) == 1 else f"{name} ({names[: place + 1].count(name)})"
-        for place, name in enumerate(names)
-    )
-
-
-def about(facts: PackageFacts) -> str:
-    """A package in a line."""
-    return f"{facts.model}, {facts.weights} weights, {facts.scheme} for {facts.target} on {facts.engine}"
 
 
 def _words(setting: Setting) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 from alm_bench.machine.residency import highest_mb
 from alm_bench.measuring.repeats import repeated
 from alm_bench.rivals.own_runners import OWN_RUNNERS, PREFIX, Runner
-from alm_bench.studies.engine_runs import decoder_alone
+from alm_bench.rivals.sdk_runner import decoder_alone
 
 Run = Callable[[Path, int, int], Runner]
 CLIPS, SAMPLES = 2, 320_000

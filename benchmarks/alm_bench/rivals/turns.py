@@ -19,7 +19,8 @@ from alm_bench.machine import noise
 from alm_bench.machine.environment import conditions, environment
 from alm_bench.machine.steady import steady_rounds
 from alm_bench.measuring.package_facts import examine, with_cache
-from alm_bench.measuring.turns import TOKENS, Readings, Setting, fixed_work, joined, readings_of, roofline, run_json
+from alm_bench.measuring.processes import fixed_work, roofline, run_json
+from alm_bench.measuring.sweep import TOKENS, Readings, Setting, joined, readings_of
 from alm_bench.results.records import BenchError, Result, Side, Work
 from alm_bench.rivals import files, work
 
