@@ -151,10 +151,15 @@ def test_a_program_that_ends_the_process_is_an_error(
 
 def test_a_program_for_another_shape_is_refused(pte_package: Path, tmp_path: Path) -> None:
     manifest, entries = entries_of(pte_package)
-    wrong = replace(manifest.decoder, kv_heads=manifest.decoder.kv_heads + 1)
-    write_package(tmp_path / "wrong.alm", replace(manifest, decoder=wrong), entries)
-    with pytest.raises(EngineError, match=r"'append' of 'model\.pte' does not take or give what the manifest"):
-        alm.load(tmp_path / "wrong.alm")
+    decoder, prompt = manifest.decoder, manifest.prompt
+    for method, change in (
+        ("append", {"decoder": replace(decoder, kv_heads=decoder.kv_heads + 1)}),
+        ("append", {"decoder": replace(decoder, vocabulary=decoder.vocabulary + 1)}),
+        ("audio_encoder", {"prompt": replace(prompt, audio_tokens=prompt.audio_tokens + 1)}),
+    ):
+        write_package(tmp_path / "wrong.alm", replace(manifest, **change), entries)
+        with pytest.raises(EngineError, match=rf"'{method}' of 'model\.pte' does not take or give what the manifest"):
+            alm.load(tmp_path / "wrong.alm")
 
 
 def test_without_its_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

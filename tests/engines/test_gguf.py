@@ -123,11 +123,18 @@ def test_tensors_of_another_name_are_refused(valid: bytes) -> None:
     [
         (b"", "it starts with b''"),
         (b"GGML" + bytes(100), "it starts with b'GGML'"),
-        (b"GGUF", "requires a buffer"),
+        (b"GGUF", "ends at byte 4, within its header"),
         (b"GGUF" + struct.pack("<IQQ", 2, 0, 0), "found version 2, expected 3"),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 2**63), "keys, expected at most 100"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 2**63, 0), "requires a buffer"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 2**63, 0), "within its header"),
         (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 2**64 - 1), "within its header"),
+        # A list of three texts, the second of which is longer than any file.
+        (
+            b"GGUF"
+            + struct.pack("<IQQQ14sIIQ", 3, 0, 1, 14, b"general.things", 9, 8, 3)
+            + struct.pack("<QQ", 0, 2**63),
+            "within its header",
+        ),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 0), r"general\.architecture is None"),
     ],
 )

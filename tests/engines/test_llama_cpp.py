@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,13 +108,20 @@ def test_it_computes_with_the_threads_asked_for(gguf_package: Path, monkeypatch:
 
 
 def test_it_runs_decoders_only(gguf_package: Path, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     manifest, entries = entries_of(gguf_package)
     encoder = replace(manifest.components["audio_encoder"], engine="llama.cpp")
     components = {**manifest.components, "audio_encoder": encoder}
     write_package(tmp_path / "wrong.alm", replace(manifest, components=components), entries)
     with pytest.raises(EngineError, match=r"cannot run the component audio_encoder"):
+        alm.load(tmp_path / "wrong.alm")
+
+
+def test_decoder_and_token_embedding_are_one_entry(gguf_package: Path, tmp_path: Path) -> None:
+    manifest, entries = entries_of(gguf_package)
+    elsewhere = replace(manifest.components["token_embedding"], graph="audio_encoder.onnx")
+    components = {**manifest.components, "token_embedding": elsewhere}
+    write_package(tmp_path / "wrong.alm", replace(manifest, components=components), entries)
+    with pytest.raises(EngineError, match=r"in 'audio_encoder\.onnx' and the decoder in 'decoder\.gguf'"):
         alm.load(tmp_path / "wrong.alm")
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_mellow import DECODER, FRONTEND, QUESTION, RATE, TINY, noise, request, tiny_model, write_tiny
+from tiny_mellow import DECODER, FRONTEND, QUESTION, RATE, TINY, entries_of, noise, request, tiny_model, write_tiny
 
 import alm
 from alm.engines import ENGINES
-from alm.errors import SessionError
+from alm.errors import EngineError, SessionError
 from alm.models.mellow import Mellow
+from alm.package import write_package
 from alm_export import mellow, pipeline
 from alm_quantize.probes import bundled_probes
 from alm_train.checkpoints.weights import load_weights
@@ -169,6 +170,21 @@ def test_watching_passes_silence_over(model: Mellow) -> None:
         found = list(events)
     assert 1.4 <= found[0].start <= 2
     assert found[-1].end < 2 + len(loud) / RATE + 1
+
+
+def test_a_token_embedding_for_another_engine_than_the_decoders_is_refused(
+    engine_package: Path, tmp_path: Path
+) -> None:
+    manifest, entries = entries_of(engine_package)
+    foreign = next(name for name in ENGINES if name != manifest.engine)
+    embedding = replace(manifest.components["token_embedding"], engine=foreign)
+    write_package(
+        tmp_path / "wrong.alm",
+        replace(manifest, components={**manifest.components, "token_embedding": embedding}),
+        entries,
+    )
+    with pytest.raises(EngineError, match=f"the token_embedding to the engine '{foreign}' and the decoder to"):
+        alm.load(tmp_path / "wrong.alm")
 
 
 @pytest.mark.parametrize("other", [name for name in ENGINES if name != "onnxruntime"])

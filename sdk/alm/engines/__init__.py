@@ -25,16 +25,18 @@ ENGINES = {
 `Options`, a frozen dataclass of what can be set on it."""
 EXTRAS = {"llama.cpp": "alm-edge[gguf]", "executorch": "alm-edge[executorch]"}
 """What to install for an engine whose library the base install leaves out."""
+MAX_THREADS = 1024
+"""More than any machine has cores; a runtime that is asked for 100,000 is busy starting them for minutes."""
 
 
 def load_engine(name: str, threads: int | None = None, options: Mapping[str, object] | None = None) -> Engine:
     """An engine that computes with `threads` threads (default: one per usable core); `options` are its own.
 
-    EngineError for an unknown name or option, fewer threads than one, a library in a version outside the matrix and one
+    EngineError for an unknown name or option, threads below 1 or above MAX_THREADS, a library in a version outside the matrix and one
     that this processor cannot run; DependencyError when the library is not installed.
     """
-    if threads is not None and threads < 1:
-        raise EngineError(f"threads is {threads}, expected at least 1")
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise EngineError(f"threads is {threads}, expected 1 to {MAX_THREADS}; more than cores gains nothing")
     count = threads or len(os.sched_getaffinity(0))
     module = _module(name)
     chosen: object = read_options(_options(module), name, options or {})

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alm.errors import EngineError
-from alm.package import Package
+from alm.package import Component, Package
 
 Array = NDArray[Any]
 Float32 = NDArray[np.float32]
@@ -34,6 +34,17 @@ def check_ids(ids: Int64, vocabulary: int) -> None:
     # As a list: for the one id of a step numpy would take ten times as long.
     if foreign := [token for token in ids.tolist() if not 0 <= token < vocabulary]:
         raise EngineError(f"found the token id {foreign[0]}; the vocabulary has {vocabulary}")
+
+
+def own_component(package: Package, component: str, engine: str) -> Component:
+    """A component of the manifest; EngineError when it is another engine's."""
+    found = package.manifest.components[component]
+    if found.engine != engine:
+        raise EngineError(
+            f"the manifest gives the {component} to the engine {found.engine!r} and the decoder to {engine!r}, which "
+            "loads both; export the package again"
+        )
+    return found
 
 
 @runtime_checkable

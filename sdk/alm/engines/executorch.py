@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alm.engines.base import Array, Float32, Int64, check_ids
+from alm.engines.base import Array, Float32, Int64, check_ids, own_component
 from alm.engines.executorch_program import (
     FLOAT,
     LONG,
@@ -28,7 +28,7 @@ from alm.engines.executorch_program import (
     torch,
 )
 from alm.errors import EngineError
-from alm.package import Package
+from alm.package import Package, section
 from alm.package.sections import DecoderShape
 
 GRAPHS = {"audio_encoder": (("waveform",), ("audio_tokens", "log_mel", "latent"))}
@@ -57,27 +57,31 @@ class ExecuTorch:
         if component not in GRAPHS:
             raise EngineError(f"executorch has no graph {component!r}; it runs {', '.join(GRAPHS)} and a decoder")
         inputs, outputs = GRAPHS[component]
-        samples = package.manifest.frontend.samples
-        method = self._program(package, component).method(component, component, [(FLOAT, (1, samples))], len(outputs))
+        manifest = package.manifest
+        samples, prompt = manifest.frontend.samples, section(manifest.prompt, "prompt")
+        tokens = prompt.audio_tokens, section(manifest.decoder, "decoder").width
+        program = self._program(package, component)
+        method = program.method(component, component, [(FLOAT, (1, samples))], len(outputs), tokens)
         return ExecuTorchGraph(method, inputs, outputs, [(1, samples)])
 
     def load_embedding(self, package: Package) -> ExecuTorchEmbedding:
         """Load `token_embedding`."""
-        shape = _decoder_shape(package)
+        own_component(package, "token_embedding", self.name)
+        shape = section(package.manifest.decoder, "decoder")
         inputs = [(LONG, (1, shape.max_positions))]
         program = self._program(package, "token_embedding")
-        method = program.method("token_embedding", "token_embedding", inputs, 1, shape.width)
+        method = program.method("token_embedding", "token_embedding", inputs, 1, (shape.max_positions, shape.width))
         return ExecuTorchEmbedding(method, shape)
 
     def load_decoder(self, package: Package) -> ExecuTorchDecoder:
         """Load `token_embedding` and `decoder`."""
-        shape = _decoder_shape(package)
+        shape = section(package.manifest.decoder, "decoder")
         cache = (1, shape.max_positions, shape.kv_heads, shape.head_dim)
         # How many logits one run may give is the program's choice.
         inputs: list[Signature]
         inputs = [(FLOAT, (1, shape.max_positions, shape.width)), (LONG, (None,)), (LONG, (1,))]
         inputs += [(FLOAT, cache)] * (2 * shape.layers)
-        method = self._program(package, "decoder").method("append", "decoder", inputs, 1, shape.vocabulary)
+        method = self._program(package, "decoder").method("append", "decoder", inputs, 1, (None, shape.vocabulary))
         return ExecuTorchDecoder(self.load_embedding(package), method, shape)
 
     def _program(self, package: Package, component: str) -> LoadedProgram:
@@ -86,13 +90,6 @@ class ExecuTorch:
         if entry not in programs:
             programs[entry] = LoadedProgram(entry, package.read(entry))
         return programs[entry]
-
-
-def _decoder_shape(package: Package) -> DecoderShape:
-    shape = package.manifest.decoder
-    if shape is None:
-        raise EngineError("the package describes no decoder; export it again")
-    return shape
 
 
 class ExecuTorchGraph:

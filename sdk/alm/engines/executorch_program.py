@@ -113,10 +113,10 @@ class LoadedProgram:
             raise EngineError(f"executorch cannot load {entry!r}: {error}; export the package again") from error
 
     def method(
-        self, name: str, component: str, inputs: Sequence[Signature], outputs: int, width: int | None = None
+        self, name: str, component: str, inputs: Sequence[Signature], outputs: int, first: Sequence[int | None]
     ) -> LoadedMethod:
-        """A method of a component, checked before it is loaded: its `inputs`, the number of its outputs, and the last
-        dimension of the first one where `width` gives it."""
+        """A method of a component, checked before it is loaded: its `inputs`, the number of its outputs, and the sizes
+        of the first of them."""
         names = [self._program.get_method_name(place) for place in range(self._program.num_methods())]
         if name not in names:
             known = ", ".join(sorted(names))
@@ -124,10 +124,9 @@ class LoadedProgram:
         try:
             meta = self._program.method_meta(name)
             found = [meta.input_tensor_meta(place) for place in range(meta.num_inputs())]
-            last = meta.output_tensor_meta(0).sizes()[-1]
-            if len(found) != len(inputs) or meta.num_outputs() != outputs or width not in (None, last):
-                raise EngineError(self._foreign(name))
-            if not all(_fits(tensor, *expected) for tensor, expected in zip(found, inputs, strict=True)):
+            fits = len(found) == len(inputs) and meta.num_outputs() == outputs
+            fits = fits and _fits(meta.output_tensor_meta(0), FLOAT, tuple(first))
+            if not fits or not all(_fits(tensor, *expected) for tensor, expected in zip(found, inputs, strict=True)):
                 raise EngineError(self._foreign(name))
             with _silent():
                 method = self._program.load_method(name)
@@ -175,7 +174,7 @@ def _nothing() -> None:
 
 
 def _fits(tensor: Any, kind: int, sizes: tuple[int | None, ...]) -> bool:
-    """Whether an input has this type and these sizes; ones before them make no difference."""
+    """Whether an input or output has this type and these sizes; ones before them make no difference."""
     found = tensor.sizes()
     before = len(found) - len(sizes)
     same = tensor.dtype() == kind and before >= 0 and all(one == 1 for one in found[:before])

@@ -36,7 +36,7 @@ def relocate(model: bytes, file_name: str, locate: Locate) -> bytes:
             return bytes(message)
         offset = entries.get("offset", "0")
         if "location" not in entries or not offset.isdecimal() or len(offset) > OFFSET_DIGITS:
-            raise EngineError("an external weight of the graph has no location or no offset")
+            raise EngineError("an external weight has no location or no offset")
         entries["offset"] = str(int(offset) + locate(entries["location"]))
         entries["location"] = file_name
         kept = b"".join(message[start:end] for number, start, end, _ in _fields(message) if number != TENSOR_EXTERNAL)
@@ -49,7 +49,7 @@ def relocate(model: bytes, file_name: str, locate: Locate) -> bytes:
     try:
         return _edit(memoryview(model), MODEL_GRAPH, graph)
     except (IndexError, UnicodeDecodeError) as error:
-        raise EngineError("the graph is no ONNX model") from error
+        raise EngineError("it is no ONNX model") from error
 
 
 def _edit(message: memoryview, wanted: int, edit: Edit) -> bytes:
@@ -77,9 +77,9 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int, int, memoryview]]:
         elif kind in (FIXED64, FIXED32):
             position += 8 if kind == FIXED64 else 4
         else:
-            raise EngineError(f"the graph is no ONNX model: wire type {kind}")
+            raise EngineError(f"it is no ONNX model: wire type {kind}")
         if position > len(message):
-            raise EngineError("the graph is no ONNX model: it ends inside a field")
+            raise EngineError("it is no ONNX model: it ends inside a field")
         yield key >> 3, start, position, body
 
 
@@ -98,7 +98,7 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position
         if shift > 63:
-            raise EngineError("the graph is no ONNX model: a number is too long")
+            raise EngineError("it is no ONNX model: a number is too long")
 
 
 def _bytes(number: int, body: bytes) -> bytes:

@@ -73,8 +73,15 @@ def read_gguf(data: memoryview, name: str) -> Gguf:
     """The header of the entry `name`, whose bytes are `data`. EngineError when anything in it is not as it must be."""
     try:
         return _read(_Cursor(data), name)
-    except (struct.error, ValueError, OverflowError) as error:
-        raise EngineError(f"{name!r} is no usable GGUF: {error}; export the package again") from None
+    except (struct.error, OverflowError):  # of `unpack_from` at a place behind the end
+        fault = _cut(data)
+    except ValueError as error:
+        fault = str(error)
+    raise EngineError(f"{name!r} is no usable GGUF: {fault}; export the package again")
+
+
+def _cut(data: memoryview) -> str:
+    return f"it ends at byte {len(data)}, within its header"
 
 
 def check_decoder(gguf: Gguf, shape: DecoderShape) -> None:
@@ -138,7 +145,7 @@ def _shapes(shape: DecoderShape, width: int, hidden: int) -> dict[str, tuple[int
 
 
 class _Cursor:
-    """Reads little-endian values one behind the other; ValueError behind the end."""
+    """Reads little-endian values one behind the other; ValueError or struct.error behind the end."""
 
     def __init__(self, data: memoryview) -> None:
         self.data = data
@@ -151,17 +158,14 @@ class _Cursor:
 
     def skip(self, count: int) -> None:
         if count > len(self.data) - self.place:
-            raise ValueError(f"it ends at byte {len(self.data)}, within its header")
+            raise ValueError(_cut(self.data))
         self.place += count
 
     def text(self) -> str:
-        start = self.place + 8
-        self.skip(8 + self.number_at())
+        length = self.number("Q")
+        start = self.place
+        self.skip(length)
         return str(self.data[start : self.place], "utf-8")
-
-    def number_at(self) -> int:
-        """The length that stands here."""
-        return int(struct.unpack_from("<Q", self.data, self.place)[0])
 
 
 def _read(cursor: _Cursor, name: str) -> Gguf:

@@ -17,7 +17,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import numpy as np
 import onnxruntime as ort
 
-from alm.engines.base import Array, Float32, Int64, check_ids
+from alm.engines.base import Array, Float32, Int64, check_ids, own_component
 from alm.engines.external_data import relocate
 from alm.engines.onnx_signature import (
     check_audio_encoder,
@@ -85,7 +85,7 @@ class OnnxRuntime:
         """Load `token_embedding`."""
         # One thread looks up a row: threads of its own would spin between two tokens on the decoder's cores.
         session, shape = self._session(package, "token_embedding", 1), section(package.manifest.decoder, "decoder")
-        check_embedding(session, package.manifest.components["token_embedding"].graph, shape)
+        check_embedding(session, own_component(package, "token_embedding", self.name).graph, shape)
         return OnnxEmbedding(OnnxGraph(session), shape.vocabulary)
 
     def load_decoder(self, package: Package) -> OnnxDecoder:
@@ -99,7 +99,7 @@ class OnnxRuntime:
 
         def locate(name: str) -> int:
             if name not in entry.weights:
-                raise EngineError(f"{entry.graph!r} asks for weights in {name!r}, which is none of its entries")
+                raise EngineError(f"it asks for weights in {name!r}, which is none of its entries")
             return package.offset(name)
 
         # onnxruntime refuses weights behind a symbolic link, so the file's real path is given.
@@ -108,7 +108,10 @@ class OnnxRuntime:
             str(path).encode()
         except UnicodeEncodeError as error:
             raise EngineError(f"onnxruntime cannot open {str(path)!a}: the name is not text; rename it") from error
-        graph = relocate(package.read(entry.graph), path.name, locate)
+        try:
+            graph = relocate(package.read(entry.graph), path.name, locate)
+        except EngineError as error:
+            raise EngineError(f"{entry.graph!r} cannot be used: {error}; export the package again") from error
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
