@@ -115,6 +115,24 @@ def test_a_caption_stands_before_its_hypothesis(
     assert done.said == {kind: [0.5, 0.5] for kind in kinds} and not done.failed
 
 
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        ("ask", "the question has 4"),
+        ("choose", "the text and its options have 4"),
+        ("choose_after_caption", "the model's caption, the text and its options have 4"),
+    ],
+)
+def test_a_text_that_is_too_long_is_shortened_in_its_file(
+    kind: str, what: str, tiny_package: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "choose_after_caption":
+        monkeypatch.setattr(Clip, "ask", lambda clip, question, max_tokens: SimpleNamespace(text="it rains."))
+    question = Question("one", kind, "rain " * 400, ("yes", "no"))
+    reason = answer(str(tiny_package), 1, Work((str(data / "audio" / "0.wav"),), (question,))).failed["one"]
+    assert reason.startswith(what) and reason.endswith("Shorten the text in the task file, or take the example out")
+
+
 def works(folder: Path) -> list[Work]:
     return [
         Work((str(folder / "audio" / f"{clip}.wav"),), (Question(f"{clip}:{n}", "ask", QUESTION),))

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import alm
+from alm.answering.choosing import options_prompt
 from alm.models import Model
 from alm.models.clapcap import BEAMS
 from alm.session import Clip
@@ -130,6 +131,7 @@ class Heard:
 
 
 def _ask(heard: Heard, question: Question) -> str:
+    _check_length(heard, question.text, "the question has")
     return heard.session.ask(question.text).text.strip()
 
 
@@ -138,12 +140,26 @@ def _caption(heard: Heard, question: Question) -> str:
 
 
 def _choose(heard: Heard, question: Question) -> list[float]:
+    _check_length(heard, options_prompt(question.text, question.options)[0], "the text and its options have")
     return list(heard.session.choose(question.text, question.options).probabilities)
 
 
 def _choose_after_caption(heard: Heard, question: Question) -> list[float]:
     text = f"{heard.caption.rstrip('.')}. {question.text}"
+    _check_length(
+        heard, options_prompt(text, question.options)[0], "the model's caption, the text and its options have"
+    )
     return list(heard.session.choose(text, question.options).probabilities)
+
+
+def _check_length(heard: Heard, asked: str, what: str) -> None:
+    """PromptError for what the prompt cannot hold. Nothing is cut: the task file is what can be changed."""
+    count, limit = len(heard.model.reader.tokenizer.question_ids(asked)), heard.model.info.prompt.prompt_tokens
+    if count > limit:
+        raise alm.PromptError(
+            f"{what} {count} tokens; the limit of this package is {limit}. Shorten the text in the task file, or take "
+            "the example out"
+        )
 
 
 def _embed_audio(heard: Heard, question: Question) -> str:

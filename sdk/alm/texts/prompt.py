@@ -62,7 +62,7 @@ class PromptTokenizer:
             return np.empty(0, np.int64)
         if layout is None:
             raise PromptError(f"found the question {question!r}; this package captions and takes none, leave it out")
-        ids = self.ids(question + self._suffix) if isinstance(question, str) else self.ids(question)
+        ids = self.question_ids(question)
         limit, pad = layout.prompt_tokens, layout.pad_id
         if not question.strip() or all(token == pad for token in ids):
             raise PromptError(f"the question {question!r} is empty to the model; ask, say, 'what is happening?'")
@@ -74,6 +74,10 @@ class PromptTokenizer:
         padded = np.full(limit, pad, dtype=np.int64)
         padded[: len(ids)] = ids[:limit]
         return padded
+
+    def question_ids(self, question: str) -> list[int]:
+        """The ids of a question as it is read, however many they are, before padding."""
+        return self.ids(question + self._suffix if isinstance(question, str) else question)
 
     def ids(self, text: str) -> list[int]:
         """The ids of a text, lower-cased when the package asks for it; nothing is added."""
