@@ -132,18 +132,36 @@ def test_a_program_that_does_not_belong_is_refused(pte_package: Path, tmp_path: 
         alm.load(altered)
 
 
+def without_a_weight(program: bytes) -> bytes:
+    """XNNPACK looks a weight up by its hash; of one that is no text it can tell nothing, and the runtime gives up."""
+    names = re.finditer(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])", program)
+    segments = struct.unpack_from("<Q", program, 24)[0]
+    place = next(name.start() for name in names if name.start() > segments)
+    return program[:place] + b"\xff" + program[place + 1 :]
+
+
+def with_foreign_arguments(program: bytes) -> bytes:
+    """An operator of the decoder that is given a number for each of its tensors, which it sees when it runs."""
+    from executorch.exir._serialize._program import deserialize_pte_binary, serialize_pte_binary
+    from executorch.exir.schema import Int, KernelCall
+
+    file = deserialize_pte_binary(program)
+    (append,) = [plan for plan in file.program.execution_plan if plan.name == "append"]
+    number = next(place for place, value in enumerate(append.values) if isinstance(value.val, Int))
+    calls = [step.instr_args for step in append.chains[0].instructions if isinstance(step.instr_args, KernelCall)]
+    calls[0].args = [number] * len(calls[0].args)
+    return bytes(serialize_pte_binary(file))
+
+
+@pytest.mark.parametrize("damaged", [without_a_weight, with_foreign_arguments])
 def test_a_program_that_ends_the_process_is_an_error(
-    pte_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pte_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: Callable[[bytes], bytes]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    program = bytearray(entries_of(pte_package)[1]["model.pte"])
-    # XNNPACK looks a weight up by its hash; of one that is no text it can tell nothing, and the runtime gives up.
-    names = re.finditer(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])", bytes(program))
-    segments = struct.unpack_from("<Q", program, 24)[0]
-    program[next(name.start() for name in names if name.start() > segments)] = 0xFF
-    altered = write_altered(pte_package, tmp_path / "altered.alm", {"model.pte": bytes(program)})
+    program = damaged(entries_of(pte_package)[1]["model.pte"])
+    altered = write_altered(pte_package, tmp_path / "altered.alm", {"model.pte": program})
     for _ in range(2):
-        with pytest.raises(EngineError, match=r"'model\.pte' ends the process that loads it \(SIGABRT\)"):
+        with pytest.raises(EngineError, match=r"'model\.pte' ends the process that runs it \(SIGABRT\)"):
             alm.load(altered)
         # The second time the verdict is known.
         monkeypatch.setattr(subprocess, "run", None)

@@ -32,8 +32,8 @@ MAX_THREADS = 1024
 def load_engine(name: str, threads: int | None = None, options: Mapping[str, object] | None = None) -> Engine:
     """An engine that computes with `threads` threads (default: one per usable core); `options` are its own.
 
-    EngineError for an unknown name or option, threads below 1 or above MAX_THREADS, a library in a version outside the matrix and one
-    that this processor cannot run; DependencyError when the library is not installed.
+    EngineError for an unknown name or option, threads below 1 or above MAX_THREADS, a library in a version outside
+    the matrix and one that this processor cannot run; DependencyError when the library is not installed.
     """
     if threads is not None and not 1 <= threads <= MAX_THREADS:
         raise EngineError(f"threads is {threads}, expected 1 to {MAX_THREADS}; more than cores gains nothing")

@@ -85,8 +85,8 @@ CHECK = runtime.Verification.InternalConsistency
 """How much the runtime checks of a program before it takes it."""
 METHODS = ("audio_encoder", "token_embedding", "append")
 """Methods that the SDK runs."""
-TRIAL = "import sys; from alm.engines.executorch_program import load_all; load_all(sys.stdin.buffer.read())"
-"""Loads a program from the standard input."""
+TRIAL = "import sys; from alm.engines.executorch_program import run_all; run_all(sys.stdin.buffer.read())"
+"""Runs a program from the standard input."""
 
 
 def set_threads(threads: int) -> None:
@@ -194,27 +194,33 @@ def _check_header(entry: str, data: bytes) -> None:
 
 
 def _check_apart(entry: str, data: bytes) -> None:
-    """EngineError when a program ends the process that loads it, tried in another one the first time it is seen.
+    """EngineError when a program ends the process that runs it, tried in another one the first time it is seen.
 
     What lies inside a delegate only XNNPACK can read. The runtime tells about a weight that is not there through
-    Python, with the name it was asked for, and ends the process when that name is no text.
+    Python, with the name it was asked for, and ends the process when that name is no text. An instruction with the
+    wrong arguments ends it only when it is reached.
     """
     key = hashlib.sha256(f"{LIBRARIES['executorch'][0].installed} {TRIAL} ".encode() + hashlib.sha256(data).digest())
-
     if ended := verdict(key.hexdigest(), lambda: fault_of(run_apart(TRIAL, data))):
         raise EngineError(
-            f"{entry!r} ends the process that loads it ({ended}): it is damaged, or no exporter of this project "
+            f"{entry!r} ends the process that runs it ({ended}): it is damaged, or no exporter of this project "
             "made it; export the package again"
         )
 
 
-def load_all(data: bytes) -> None:
-    """Load a program and its methods to see whether that ends the process; errors are told elsewhere."""
+def run_all(data: bytes) -> None:
+    """Load a program and run its methods on zeros to see whether that ends the process; errors are told elsewhere."""
+    kinds: dict[int, type[np.float32 | np.int64]] = {FLOAT: np.float32, LONG: np.int64}
     with suppress(RuntimeError), _silent():
         program = runtime._load_program_from_buffer(data, program_verification=CHECK)
         for name in METHODS:
-            with suppress(RuntimeError):
-                program.load_method(name)
+            with suppress(RuntimeError, KeyError, ValueError, MemoryError):
+                method, meta = program.load_method(name), program.method_meta(name)
+                wanted = [meta.input_tensor_meta(place) for place in range(meta.num_inputs())]
+                # The runtime keeps no hold of them.
+                zeros = tuple(Input(*one.sizes(), kind=kinds[one.dtype()]).tensor for one in wanted)
+                method.set_inputs(zeros)
+                method.execute()
 
 
 @dataclass(frozen=True, eq=False)
