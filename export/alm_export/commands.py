@@ -47,7 +47,7 @@ def _list_targets(wanted: bool) -> None:
     raise typer.Exit
 
 
-FamilyName = Annotated[Family, typer.Argument(help="Model family.")]
+FamilyName = Annotated[Family, typer.Argument(metavar="FAMILY", help="Model family.")]
 TargetName = Annotated[str, typer.Option(help="Device: arm64, rpi4, rpi5, android or x86_64.")]
 Int4 = Annotated[bool, typer.Option("--int4", help="4-bit decoder, 8-bit encoders (Mellow's default).")]
 Int8 = Annotated[bool, typer.Option("--int8", help="8 bits throughout (the others' default).")]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from alm.answering.turns import WAITING
-from alm.errors import PackageError
+from alm.errors import EngineError, PackageError
 from alm.heard.clip_cache import CACHE_BYTES
 from alm.heard.saved import read_session
 from alm.session import Clip
@@ -72,10 +72,13 @@ def load(
     EngineError when the engine cannot run it here or has no such option.
     """
     # Imported here so that `import alm` stays quick and needs no engine.
+    from alm.engines import ENGINES
     from alm.models import FAMILIES
     from alm.models.base import LoadOptions
     from alm.package import Package
 
+    if engine is not None and engine not in ENGINES:
+        raise EngineError(f"unknown engine {engine!r}; this version has {', '.join(ENGINES)}")
     package = Package.open(path, verify=verify, engine=engine)
     try:
         name = package.manifest.model.family

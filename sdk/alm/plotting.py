@@ -34,4 +34,4 @@ def plot_score(score: Score, path: str | Path, title: str = "") -> None:
     try:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:
-        raise ResultsError(f"{path} cannot be written: {error}") from error
+        raise ResultsError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error

@@ -46,13 +46,13 @@ class Results(Closing):
         try:
             self._file = self.part.open("a+b")
         except OSError as error:
-            raise ResultsError(f"{self.part} cannot be written: {error}; choose another file") from error
+            raise ResultsError(f"{self.part} cannot be written: {error.strerror}; choose another file") from error
         try:
             self._lock()
             self._resume(f"{header}\n".encode())
         except OSError as error:
             self.close()
-            raise ResultsError(f"{self.part} cannot be written: {error}; choose another file") from error
+            raise ResultsError(f"{self.part} cannot be written: {error.strerror}; choose another file") from error
         except ResultsError:
             self.close()
             raise
@@ -75,7 +75,9 @@ class Results(Closing):
             self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
             self._file.flush()
         except OSError as error:
-            raise ResultsError(f"{self.part} cannot be written: {error}; free some space and run it again") from error
+            raise ResultsError(
+                f"{self.part} cannot be written: {error.strerror}; free some space and run it again"
+            ) from error
         self._count(line)
 
     def finish(self) -> None:
@@ -90,7 +92,7 @@ class Results(Closing):
             self.part.unlink()
             self._file.close()  # last: until the part is gone, no other run may take it up
         except OSError as error:
-            raise ResultsError(f"{self.path} cannot be written: {error}; run it again to go on") from error
+            raise ResultsError(f"{self.path} cannot be written: {error.strerror}; run it again to go on") from error
 
     def close(self) -> None:
         """Stop; what is written stays, and the next run goes on behind it."""

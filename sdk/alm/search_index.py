@@ -117,7 +117,8 @@ class SearchIndex:
             raise ResultsError(f"{path} cannot be opened: {error.strerror}; 'alm embed' makes an index") from error
         except (PackageError, ValueError) as error:
             raise ResultsError(
-                f"{path} is no usable index of sounds: {error}; delete it and make it again with 'alm embed'"
+                f"{path} is no usable index of sounds: {error}; name an index of 'alm embed', or "
+                "delete a damaged one to make it again"
             ) from error
         return cls(
             described.package,
@@ -138,7 +139,9 @@ class SearchIndex:
             with atomic_write(path) as file:
                 write_tensors(file, tensors, metadata)
         except OSError as error:
-            raise ResultsError(f"{path} cannot be written: {error}; free some space or choose another file") from error
+            raise ResultsError(
+                f"{path} cannot be written: {error.strerror}; free some space or choose another file"
+            ) from error
 
     def unheard(self, recordings: Iterable[RecordingFile]) -> list[RecordingFile]:
         """Those, with absolute paths, that the index lacks or has with another size or time of last change."""

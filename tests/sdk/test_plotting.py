@@ -53,9 +53,12 @@ def test_the_command_draws_a_long_recording(tiny_space: Callable[..., Exported],
     assert score.spans == ((0, 1), (1, 2), (2, 3), (pytest.approx(2.4), pytest.approx(3.4)))
     table = [line.split()[-1] for line in result.stdout.splitlines() if line.strip()]
     assert table[-4:] == [f"{value:.3f}" for value in score.curve["quality"]]
-    refused = CliRunner().invoke(app, ["score", str(package), str(sound), "--plot", str(tmp_path / "x.odd")])
+    nowhere = tmp_path / "nowhere" / "x.png"
+    refused = CliRunner().invoke(app, ["score", str(package), str(sound), "--plot", str(nowhere)])
     assert isinstance(refused.exception, ResultsError)
+    assert str(refused.exception) == f"{nowhere} cannot be written: No such file or directory"
     assert f"{score.value:.3f}" in refused.stdout
+    assert CliRunner().invoke(app, ["score", str(package), str(sound), "--plot", "x.odd"]).exit_code == 2
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

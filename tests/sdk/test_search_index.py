@@ -100,7 +100,7 @@ def test_hostile_indexes_are_errors(clap: Clap, folder: Path, tmp_path: Path) ->
     refused("index.schema", {"schema": 9})
     for data in (b"", b"short", b"\x00" * 100):
         path.write_bytes(data)
-        with pytest.raises(ResultsError, match=r"no usable index .* delete it and make it again"):
+        with pytest.raises(ResultsError, match=r"no usable index .* delete a damaged one to make it again"):
             SearchIndex.open(path)
     path.unlink()
     with pytest.raises(ResultsError, match="cannot be opened: No such file or directory; 'alm embed' makes an index"):

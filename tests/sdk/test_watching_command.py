@@ -126,6 +126,10 @@ def test_live_sound_has_the_time_of_day(run: Run, package: Path, monkeypatch: py
         (["none.wav"], 1, "none.wav cannot be opened"),
         (["-", "--format", "mp3"], 1, "found the sample format 'mp3', expected one of u8"),
         (["none.wav", "--question", " "], 1, "is empty to the model"),
+        (["none.wav", "--question", ""], 1, "is empty to the model"),
+        (["none.wav", "--rate", "8000"], 2, "--rate: it is for raw PCM on standard input"),
+        (["--file", "none.wav", "--format", "mp3"], 2, "--format: it is for raw PCM on standard input"),
+        (["--mic", "--channels", "2"], 2, "--channels: it is for raw PCM on standard input"),
     ],
 )
 def test_failures_are_one_line(run: Run, package: Path, arguments: list[str], status: int, says: str) -> None:

@@ -20,10 +20,15 @@ if TYPE_CHECKING:
     from alm_train.data.library import Progress as Counted
     from alm_train.loop import Metrics, Report
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="Train small weights by a recipe, and measure them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 errors = Console(stderr=True)
 
-Recipe = Annotated[Path, typer.Argument(help="Recipe, a YAML file.", exists=True, dir_okay=False)]
+Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file.", exists=True, dir_okay=False)]
 Data = Annotated[Path, typer.Option(help="Folder that holds the corpora.", exists=True, file_okay=False)]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of this run; given again, it goes on.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")]

@@ -23,6 +23,7 @@ app = typer.Typer(
     help="Ask questions about sound, offline.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",  # which fills the lines of a paragraph; the default keeps their ends
     pretty_exceptions_enable=False,
 )
 app.command("ask")(asking.ask)

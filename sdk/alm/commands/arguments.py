@@ -7,10 +7,26 @@ from typing import Annotated, Literal
 
 import typer
 
+
+def not_empty(path: str) -> str:
+    """Wrong usage for the empty path of a shell variable that is not set: it would stand for the folder one is in."""
+    if not path:
+        raise typer.BadParameter("it is empty, expected a path")
+    return path
+
+
 PackagePath = Annotated[Path, typer.Argument(metavar="PACKAGE", help="An .alm package.", show_default=False)]
-RecordingPath = Annotated[str, typer.Argument(metavar="RECORDING", help="A sound file.", show_default=False)]
+RecordingPath = Annotated[
+    str, typer.Argument(metavar="RECORDING", help="A sound file.", show_default=False, callback=not_empty)
+]
 RecordingOrFolder = Annotated[
-    str, typer.Argument(metavar="RECORDING", help="A sound file, or a folder of them.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="RECORDING", help="A sound file, or a folder of them.", show_default=False, callback=not_empty
+    ),
+]
+Folder = Annotated[
+    str, typer.Argument(metavar="FOLDER", help="A folder of recordings.", show_default=False, callback=not_empty)
 ]
 Question = Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask.", show_default=False)]
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from alm.commands.arguments import (
     AsJson,
     EngineName,
@@ -123,6 +125,8 @@ def _answer(
     from alm.models.answerer import Answerer
 
     folder, *others = map(Path, recordings)
+    if not folder.is_dir() and any(other.is_dir() for other in others):
+        raise typer.BadParameter("a folder goes first, and then what its recordings are compared with")
     with load(package, Answerer, engine=engine, threads=threads) as model:  # type: ignore[type-abstract]
         if folder.is_dir():
             _about_folder(model, folder, others, asking, output, json)

@@ -14,7 +14,7 @@ def choose(
     package: PackagePath,
     recording: RecordingPath,
     question: Question,
-    options: Annotated[list[str], typer.Argument(metavar="OPTION...", help="2 to 26 options.", show_default=False)],
+    options: Annotated[list[str], typer.Argument(metavar="OPTION", help="2 to 26 options.", show_default=False)],
     window: WindowOption = "all",
     engine: EngineName = None,
     threads: Threads = None,

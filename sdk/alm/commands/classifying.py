@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Labels = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[LABEL]...", help="At least two; none for those of the package.", show_default=False),
+    typer.Argument(metavar="LABEL", help="At least two; none for those of the package.", show_default=False),
 ]
 Template = Annotated[str | None, typer.Option(help="What a label is put into.", show_default="this is a sound of {}")]
 Adapt = Annotated[
@@ -88,7 +88,7 @@ def classify(
                 workers=workers,
             )
             return
-        only_for_folders(output)
+        only_for_folders(output, workers)
         with hearing(recording, quiet=json) as progress:
             result = classified(path, progress)
     if json:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alm.commands.arguments import AsJson, EngineName, PackagePath, Threads
-from alm.commands.folders import Workers, counting, over_folder, tell_failed
+from alm.commands.arguments import AsJson, EngineName, Folder, PackagePath, Threads
+from alm.commands.folders import Workers, check_ending, counting, over_folder, tell_failed
 from alm.commands.output import print_json, print_rows
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ INDEX = ".almx"
 
 def embed(
     package: PackagePath,
-    folder: Annotated[Path, typer.Argument(help="A folder of recordings.", show_default=False)],
+    folder: Folder,
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help="An index (.almx) to make or bring up to date, or .csv, .json or .jsonl."),
@@ -40,16 +40,18 @@ def embed(
         raise typer.BadParameter(f"it is for an index ({INDEX})", param_hint="--remove")
     from alm import load
     from alm.models.sound_space import SoundSpace
+    from alm.results import FORMATS
 
+    check_ending(output, (INDEX, *FORMATS), "--output")
     with load(package, SoundSpace, engine=engine, threads=1) as model:
         if remove:
-            _remove(model, folder, output, json)
+            _remove(model, Path(folder), output, json)
             return
         if output.suffix == INDEX:
-            _index(model, folder, output, workers, json)
+            _index(model, Path(folder), output, workers, json)
             return
         over_folder(
-            folder,
+            Path(folder),
             lambda source: {f"e{index}": float(value) for index, value in enumerate(model.hear(source).mean)},
             lambda row: "",
             run={"embed": model.package.fingerprint},

@@ -21,9 +21,29 @@ if TYPE_CHECKING:
 SHOWN = 20
 """Recordings that failed named before the rest is only counted."""
 
+
+def check_ending(path: Path, endings: Sequence[str], option: str) -> None:
+    """Wrong usage for a name whose ending says no format, before anything is loaded or heard."""
+    if path.suffix not in endings:
+        raise typer.BadParameter(f"{str(path)!r} does not end in {', '.join(endings)}", param_hint=option)
+
+
+def _results_file(path: Path | None) -> Path | None:
+    from alm.results import FORMATS
+
+    if path is not None:
+        check_ending(path, FORMATS, "--output")
+    return path
+
+
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="For a folder: results to this .csv, .json or .jsonl; a killed run goes on."),
+    typer.Option(
+        "--output",
+        "-o",
+        help="For a folder: results to this .csv, .json or .jsonl; a killed run goes on.",
+        callback=_results_file,
+    ),
 ]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Recordings of a folder at a time.", show_default="one per core")
@@ -32,14 +52,15 @@ Compat = Annotated[bool, typer.Option("--compat", help="Read sound as the author
 
 
 def threads_for(path: Path, threads: int | None) -> int | None:
-    """Threads of the engine: in a folder each recording has one of its own, because several are heard at a time."""
-    return 1 if path.is_dir() else threads
+    """Threads of the engine: unless told, one for each recording of a folder, because several are heard at a time."""
+    return 1 if threads is None and path.is_dir() else threads
 
 
-def only_for_folders(output: Path | None) -> None:
-    """Wrong usage when a file for results is named with a single recording."""
-    if output is not None:
-        raise typer.BadParameter("it is for a folder", param_hint="--output")
+def only_for_folders(output: Path | None, workers: int | None = None) -> None:
+    """Wrong usage when what is for folders is given with a single recording."""
+    for option, value in {"--output": output, "--workers": workers}.items():
+        if value is not None:
+            raise typer.BadParameter("it is for a folder", param_hint=option)
 
 
 def answers_over_folder(

@@ -77,7 +77,8 @@ def hearing(recording: str, quiet: bool) -> Iterator[Callable[[float], None] | N
 
 def printable(text: str) -> str:
     """The text with what stdout cannot encode replaced, and without control characters that move a cursor."""
-    text = "".join(c for c in text if c.isprintable() or c in "\n\t")
+    # A lone surrogate stands for a byte of a name that is not UTF-8; encoding makes it a question mark.
+    text = "".join(c for c in text if c.isprintable() or c in "\n\t" or "\ud800" <= c <= "\udfff")
     encoding = sys.stdout.encoding or "utf-8"
     return text.encode(encoding, errors="replace").decode(encoding)
 

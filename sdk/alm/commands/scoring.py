@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alm.commands.arguments import AsJson, EngineName, PackagePath, RecordingOrFolder, Threads, WindowOption
-from alm.commands.folders import Compat, Output, Workers, only_for_folders, over_folder, threads_for
+from alm.commands.folders import Compat, Output, Workers, check_ending, only_for_folders, over_folder, threads_for
 from alm.commands.output import hearing, print_json, print_rows
 
 if TYPE_CHECKING:
     from alm.models.pam import Score
     from alm.results import Row
+
+PICTURES = (".png", ".svg", ".pdf")
 
 
 def score(
@@ -34,6 +36,8 @@ def score(
 
     A recording longer than the model's window also has a score per window.
     """
+    if plot is not None:
+        check_ending(plot, PICTURES, "--plot")
     from alm import load
     from alm.models import Pam
 
@@ -52,7 +56,7 @@ def score(
                 workers=workers,
             )
             return
-        only_for_folders(output)
+        only_for_folders(output, workers)
         with hearing(recording, quiet=json) as progress:
             result = model.score(path, window=window, compat=compat, progress=progress)
     if json:

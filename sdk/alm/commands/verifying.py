@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from math import isfinite
+from typing import Annotated
 
-from alm.commands.arguments import AsJson, EngineName, PackagePath, Threads
+import typer
+
+from alm.commands.arguments import AsJson, PackagePath, Threads
 from alm.commands.output import print_json, print_rows
 
+EachEngine = Annotated[
+    str | None, typer.Option("--engine", help="One of the package's engines.", show_default="each of them")
+]
 
-def verify(package: PackagePath, engine: EngineName = None, threads: Threads = None, json: AsJson = False) -> None:
+
+def verify(package: PackagePath, engine: EachEngine = None, threads: Threads = None, json: AsJson = False) -> None:
     """Run a package's golden self-test on this machine.
 
     Checks every hash, then every stage from sound to tokens, on each engine the package was exported for or on the

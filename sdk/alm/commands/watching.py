@@ -22,7 +22,7 @@ STDIN = "-"
 
 SourceArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[SOURCE]", help="A sound file, or - for raw PCM on standard input.", show_default=False),
+    typer.Argument(metavar="SOURCE", help="A sound file, or - for raw PCM on standard input.", show_default=False),
 ]
 Microphone = Annotated[bool, typer.Option("--mic", help="Listen to the default microphone.")]
 Device = Annotated[
@@ -37,8 +37,10 @@ Rate = Annotated[
     int | None,
     typer.Option(min=1, help="Hz of raw PCM, or to open the microphone with.", show_default="16000; its own"),
 ]
-Channels = Annotated[int, typer.Option(min=1, help="Interleaved channels of raw PCM.")]
-Format = Annotated[str, typer.Option(help="Samples of raw PCM: u8, s16le, s24le, s32le or f32le.")]
+Channels = Annotated[int | None, typer.Option(min=1, help="Interleaved channels of raw PCM.", show_default="1")]
+Format = Annotated[
+    str | None, typer.Option(help="Samples of raw PCM: u8, s16le, s24le, s32le or f32le.", show_default="s16le")
+]
 Gate = Annotated[bool, typer.Option("--gate/--no-gate", help="Ask only when something sounds, or all the time.")]
 Threshold = Annotated[float, typer.Option(help="How far a sound must stand out: 2 takes twice as many dB as 1.")]
 
@@ -54,8 +56,8 @@ def watch(
     gate: Gate = True,
     threshold: Threshold = 1.0,
     rate: Rate = None,
-    channels: Channels = 1,
-    format: Format = "s16le",
+    channels: Channels = None,
+    format: Format = None,
     engine: EngineName = None,
     threads: Threads = None,
     json: AsJson = False,
@@ -68,6 +70,8 @@ def watch(
     if len(given) != 1:
         found = " and ".join(given) or "none"
         raise typer.BadParameter(f"found {found}, expected one of: a sound file, -, --file FILE, --mic, --device NAME")
+    place = source or file
+    _only_where_it_counts(place, rate, channels, format)
     from alm import load
     from alm.listening.gate import GateSettings
     from alm.memory import return_large_blocks
@@ -77,8 +81,8 @@ def watch(
     return_large_blocks()
     settings = GateSettings(threshold=threshold) if gate else None
     with load(package, Listener, engine=engine, threads=threads) as model:  # type: ignore[type-abstract]
-        sound = _source(source or file, device, rate, channels, format)
-        asked = question or ("caption the audio." if isinstance(model, Answerer) else None)
+        sound = _source(place, device, rate, channels or 1, format or "s16le")
+        asked = "caption the audio." if question is None and isinstance(model, Answerer) else question
         with model.watch(sound, asked, gate=settings, max_tokens=max_tokens) as events, _listening(json):
             for event in events:
                 if json:
@@ -87,6 +91,15 @@ def watch(
                     print(_line(event), flush=True)
     if cut := getattr(sound, "cut_bytes", 0):
         print(f"alm: the input ended within a frame, whose bytes ({cut}) were dropped", file=sys.stderr)
+
+
+def _only_where_it_counts(path: str | None, rate: int | None, channels: int | None, format: str | None) -> None:
+    """Wrong usage for options that the source would not heed: a sound file says itself how it is stored."""
+    given = {"--rate": rate, "--channels": channels, "--format": format}
+    heeded = given.keys() if path == STDIN else {"--rate"} if path is None else set()
+    for option, value in given.items():
+        if value is not None and option not in heeded:
+            raise typer.BadParameter("it is for raw PCM on standard input", param_hint=option)
 
 
 def _source(path: str | None, device: str | None, rate: int | None, channels: int, format: str) -> LiveSource:

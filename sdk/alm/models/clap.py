@@ -162,6 +162,8 @@ class Clap(SoundSpace):
             return self.space.labels, self._stored["labels"]
         if isinstance(labels, str) or len(labels) < 2 or len(set(labels)) < len(labels):
             raise AlmError(f"found the labels {labels!r}, expected a list of at least two different ones")
+        if not all(label.strip() for label in labels):
+            raise AlmError(f"found the labels {labels!r}, expected none of them empty")
         template = self.space.template if template is None else template
         if "{}" not in template:
             raise AlmError(f"found the template {template!r}, expected {{}} in it, where the label goes")
