@@ -49,6 +49,13 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         read_result(tmp_path / "nowhere.json")
 
 
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(BenchError, match=r"folder cannot be written: Is a directory"):
+        write_result(made_result(), tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

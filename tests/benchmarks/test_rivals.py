@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +25,7 @@ from alm_bench.results.files import parse_result
 from alm_bench.results.records import STAGES, BenchError, Roofline, Work
 from alm_bench.rivals import files as rival_files
 from alm_bench.rivals import work as rival_work
+from alm_bench.rivals.files import unzip
 from alm_bench.rivals.runs import RUNS
 from alm_bench.rivals.turns import RIVALS, measure_rivals
 from alm_train.models.smollm2 import SmolLM2, SmolLM2Config
@@ -127,6 +130,29 @@ def test_our_own_package_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr("alm_bench.rivals.files.platform.machine", lambda: "riscv64")
     with pytest.raises(BenchError, match="exported for x86_64 and aarch64, this machine is riscv64"):
         measure_rivals(["package"], tmp_path, (1,), 1, lambda words: None)
+
+
+@pytest.mark.parametrize(
+    ("positions", "engine", "message"),
+    [
+        (100_000, None, r"expected a decoder of 100000 positions or more, found one of \d+$"),
+        (1, "llama.cpp", "was exported for onnxruntime, expected a package for llama.cpp"),
+    ],
+)
+def test_packages_that_own_runners_cannot_open(
+    positions: int, engine: str | None, message: str, tiny_package: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BenchError, match=message):
+        unzip(tiny_package, tmp_path, positions, engine)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_study_ends_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.alm"
+    path.write_bytes(b"PK")
+    words = [sys.executable, "-m", "alm_bench.studies.engines", str(path)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and done.stderr.startswith(f"engines: {path}: ")
 
 
 def test_unknown_rivals() -> None:

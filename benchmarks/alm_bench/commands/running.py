@@ -16,7 +16,7 @@ CacheOption = Annotated[
 ]
 Rounds = Annotated[int, typer.Option(min=1, help="Readings of each setting; medians are shown.")]
 Sounds = Annotated[int, typer.Option(min=0, help="Sounds played in real time, 6 s each; 0 leaves streaming out.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Result file to write, JSON.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", dir_okay=False, help="Result file to write, JSON.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DeviceOption = Annotated[
     str, typer.Option(help="local, ssh:USER@HOST, adb:SERIAL or qemu:PROCESSOR such as qemu:cortex-a76.")

@@ -17,14 +17,12 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from alm.commands.ending import run
 from alm_train.data.questions import KINDS, TWO_CLIPS, UNHEARD_DETAILS, Pair, choice_of_four, make_question
 from alm_train.data.recordings import Recording, read_recordings, validation_set
 from alm_train.data.sounds import LABELS, SOUNDS
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def main(
     data: Annotated[Path, typer.Argument(help="Folder that holds the corpora.")],
     corpus: Annotated[str, typer.Argument(help="Corpus folder in it, such as esc50.")],
@@ -94,4 +92,4 @@ def _different(random: np.random.Generator, recordings: list[Recording], one: Re
 
 
 if __name__ == "__main__":
-    app()
+    run(lambda: typer.run(main), "recipe_questions")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import errno
 from pathlib import Path
 
 from alm.errors import PackageError
+from alm.package.atomic import atomic_write
 from alm.package.schema import decode, found, parse_json
 from alm_bench.results.records import SCHEMA, STAGES, BenchError, Result
 
@@ -37,14 +38,20 @@ def parse_result(text: bytes | str, where: str) -> Result:
 
 
 def write_result(result: Result, path: Path) -> None:
-    """Write a result file; it appears complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a result file; BenchError where it cannot be written."""
+    write_text(path, result.to_json())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file and the folders that lead to it; it appears complete or not at all. BenchError says why not."""
     try:
-        partial.write_text(result.to_json())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as file:
+            file.write(text.encode())
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise  # every command says this alike
+        raise BenchError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _check(result: Result, where: str) -> None:

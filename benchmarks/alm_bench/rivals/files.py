@@ -8,7 +8,9 @@ import sys
 import zipfile
 from pathlib import Path
 
+from alm.package import Package
 from alm_bench.results.records import BenchError
+from alm_bench.rivals.own_runners import PREFIX
 
 TARGETS = {"x86_64": "x86_64", "aarch64": "arm64"}
 HUGGING_FACE = "huggingface"
@@ -28,9 +30,25 @@ def executorch(folder: Path) -> Path:
     """A package of ExecuTorch's, unzipped. Its export takes ten minutes."""
     exported, made = folder / "mellow-random-executorch.alm", folder / "executorch"
     if not (made / "model.pte").exists():
-        with zipfile.ZipFile(_exported(exported, "--engine", "executorch")) as archive:
-            archive.extractall(made)
+        unzip(_exported(exported, "--engine", "executorch"), made, PREFIX)
     return made
+
+
+def unzip(path: Path, folder: Path, positions: int, engine: str | None = None) -> str:
+    """Unzip a package, so that an engine's own runner opens its files; the engine of its decoder.
+
+    PackageError for what is no package, BenchError for a decoder of fewer positions or of another engine.
+    """
+    with Package.open(path) as package:
+        shape, decoder = package.manifest.decoder, package.manifest.components.get("decoder")
+    if shape is None or decoder is None or shape.max_positions < positions:
+        found = f"one of {shape.max_positions}" if shape else "none"
+        raise BenchError(f"{path}: expected a decoder of {positions} positions or more, found {found}")
+    if engine not in (None, decoder.engine):
+        raise BenchError(f"{path} was exported for {decoder.engine}, expected a package for {engine}")
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(folder)
+    return decoder.engine
 
 
 def huggingface(folder: Path) -> Path:

@@ -23,6 +23,7 @@ from typing import Annotated
 
 import typer
 
+from alm.commands.ending import run
 from alm.engines.processor import features
 from alm_bench.machine.name import machine
 
@@ -88,4 +89,4 @@ def _run(arguments: list[str], threads: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(lambda: typer.run(main), "clap_speed")

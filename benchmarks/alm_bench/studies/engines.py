@@ -14,13 +14,10 @@ those within a turn, with their quartiles. Run it on an otherwise idle machine.
 from __future__ import annotations
 
 import json
-import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -29,8 +26,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from alm.package import Package
+from alm.commands.ending import run
 from alm_bench.machine.name import machine
+from alm_bench.measuring.processes import run_json
+from alm_bench.results.records import BenchError
+from alm_bench.rivals.files import unzip
 from alm_bench.rivals.own_runners import PREFIX
 
 TOKENS = 32
@@ -57,7 +57,7 @@ def main(
     """Measure every engine's decoder, in turn, and print ratios."""
     runs: dict[int, dict[str, list[dict[str, float]]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        sides = [side for package in packages for side in _sides(package, Path(folder))]
+        sides = _sides(packages, Path(folder))
         for count in threads:
             runs[count] = {side.name: [] for side in sides}
             for turn in range(rounds):
@@ -73,23 +73,22 @@ def main(
     console.print(f"{machine()}; medians of {rounds}, quartiles in brackets", highlight=False)
 
 
-def _sides(path: Path, folder: Path) -> list[Side]:
-    with Package.open(path) as package:
-        engine = package.manifest.components["decoder"].engine
-    unzipped = folder / engine
-    with zipfile.ZipFile(path) as archive:
-        archive.extractall(unzipped)
-    return [Side(f"sdk:{engine}", path), Side(engine, unzipped)]
+def _sides(packages: list[Path], folder: Path) -> list[Side]:
+    sides: dict[str, list[Side]] = {}
+    for number, path in enumerate(packages):
+        unzipped = folder / str(number)
+        engine = unzip(path, unzipped, PREFIX + TOKENS)
+        if engine in sides:
+            raise BenchError(f"{path} is a second package for {engine}, expected one per engine")
+        sides[engine] = [Side(f"sdk:{engine}", path), Side(engine, unzipped)]
+    return [side for both in sides.values() for side in both]
 
 
 def _run(side: Side, threads: int) -> dict[str, float]:
     words = [side.name, str(side.path), str(threads), str(TOKENS)]
     command = [sys.executable, "-m", "alm_bench.studies.engine_runs", *words]
-    # Only torch inside ExecuTorch obeys this, and the threads that it adds make a prefix slower on either side.
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    # OpenMP's threads are torch's within ExecuTorch only, and more than one make a prefix slower on either side.
+    return run_json(command, 1, f"measuring {side.name}")
 
 
 def _print(console: Console, threads: int, runs: dict[str, list[dict[str, float]]]) -> None:
@@ -130,4 +129,4 @@ def _ratio(turns: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(lambda: typer.run(main), "engines")

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from alm.audio.log_mel import LogMel, LogMelStream
+from alm.commands.ending import run
 from alm.errors import AlmError
 from alm.listening.gate import Activity, ActivityGate, GateSettings
 from alm.package import Frontend
@@ -200,4 +201,4 @@ def _cell(cell: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(lambda: typer.run(main), "gate")

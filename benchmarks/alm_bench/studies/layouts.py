@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,8 +22,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from alm.commands.ending import run
 from alm_bench.machine.name import machine
 from alm_bench.machine.residency import resident
+from alm_bench.measuring.processes import run_json
 
 PREFIX, TOKENS = 389, 24
 INT4, INT8 = "int4-block128", "uint8"
@@ -36,10 +37,7 @@ LAYOUTS = {
 }
 """By name: scheme of the prefix, scheme of the steps, whether the weights of the prefix are prepacked at load."""
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def main(
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each layout.")] = 5,
     threads: Annotated[int, typer.Option(min=1, help="Compute threads.")] = 2,
@@ -51,8 +49,7 @@ def main(
         for _ in range(rounds):
             for name, results in runs.items():
                 command = [sys.executable, "-m", "alm_bench.studies.layouts", "--one", name, folder, str(threads)]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                results.append(json.loads(done.stdout))
+                results.append(run_json(command, threads, f"measuring {name}"))
     table = Table("layout", "prefix", "tokens/s", "first token and 23 more", "memory", title=f"{threads} threads")
     for name, results in runs.items():
         middle = {key: statistics.median(run[key] for run in results) for key in results[0]}
@@ -111,7 +108,7 @@ def _build(folder: Path) -> None:
 def _decoder(folder: Path, scheme: str, threads: int, packed: bool) -> Any:
     import onnxruntime as ort
 
-    from alm.engines.onnxruntime import OnnxDecoder
+    from alm.engines.onnx_decoder import OnnxDecoder
     from alm.package import DecoderShape
 
     options = ort.SessionOptions()
@@ -132,4 +129,4 @@ if __name__ == "__main__":
         name, folder, threads = sys.argv[2:]
         print(json.dumps(run_layout(name, Path(folder), int(threads))))
     else:
-        app()
+        run(lambda: typer.run(main), "layouts")

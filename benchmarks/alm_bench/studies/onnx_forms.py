@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,16 +23,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from alm.commands.ending import run
 from alm_bench.machine.name import machine
 from alm_bench.machine.residency import highest_mb, resident
+from alm_bench.measuring.processes import run_json
+from alm_bench.rivals.files import unzip
 
 FORMS = ("package", "ort", "prepacked")
 STEPS = 16
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def main(
     package: Annotated[Path, typer.Argument(exists=True, help="A Mellow package for onnxruntime.")],
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each form.")] = 3,
@@ -42,8 +40,7 @@ def main(
     """Write the forms, load them in turn and print medians."""
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in FORMS}
     with tempfile.TemporaryDirectory(dir=package.parent) as folder:
-        with zipfile.ZipFile(package) as file:
-            file.extractall(folder)
+        unzip(package, Path(folder), STEPS + 1, "onnxruntime")
         _write_forms(Path(folder))
         sizes = {
             "package": sum(
@@ -55,7 +52,7 @@ def main(
         for _ in range(rounds):
             for name, results in runs.items():
                 command = [sys.executable, "-m", __spec__.name, "--one", name, str(package), folder]
-                results.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+                results.append(run_json(command, 1, f"measuring {name}"))
     table = Table("form", "file", "load", "of its own", "shared with the file", "peak", "tokens/s")
     for name, results in runs.items():
         middle = {key: statistics.median(run[key] for run in results) for key in results[0]}
@@ -109,7 +106,7 @@ def run_form(name: str, package: Path, folder: Path) -> dict[str, float]:
 def _load(name: str, folder: Path, shape: Any) -> Any:
     import onnxruntime as ort
 
-    from alm.engines.onnxruntime import OnnxDecoder
+    from alm.engines.onnx_decoder import OnnxDecoder
 
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.enable_mem_pattern, options.enable_mem_reuse = 1, False, False
@@ -130,4 +127,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--one"]:
         print(json.dumps(run_form(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))))
     else:
-        app()
+        run(lambda: typer.run(main), "onnx_forms")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,8 +17,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from alm.commands.ending import run
 from alm_bench.machine.name import machine
-from alm_bench.rivals.own_runners import greedy, onnx_append
+from alm_bench.rivals.files import unzip
+from alm_bench.rivals.own_runners import PREFIX, greedy, onnx_append
 
 STEPS = 64
 """Steps that are summed, the last ones."""
@@ -44,9 +45,9 @@ def operators(package: Path, threads: int) -> dict[str, tuple[float, float]]:
     """Microseconds and calls in a step, by operator."""
     import onnxruntime as ort
 
-    with tempfile.TemporaryDirectory() as name, zipfile.ZipFile(package) as archive:
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        archive.extractall(folder)
+        unzip(package, folder, PREFIX + 2 * STEPS, "onnxruntime")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         embedding = ort.InferenceSession(folder / "token_embedding.onnx", options)
@@ -75,4 +76,4 @@ def _summed(events: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(lambda: typer.run(main), "onnx_operators")

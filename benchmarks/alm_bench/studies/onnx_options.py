@@ -21,8 +21,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from alm.commands.ending import run
 from alm_bench.machine.name import machine
 from alm_bench.machine.residency import highest_mb
+from alm_bench.measuring.processes import run_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,10 +39,7 @@ SIDES: dict[str, tuple[dict[str, bool], bool]] = {
 }
 """By name: engine options, and whether another process works at the same time."""
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def main(
     package: Annotated[Path, typer.Argument(exists=True, help="A Mellow package for onnxruntime.")],
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each side.")] = 3,
@@ -52,8 +51,7 @@ def main(
         for name, (options, busy) in SIDES.items():
             command = [sys.executable, "-m", __spec__.name, "--one", str(package), str(threads), json.dumps(options)]
             with _other_process(busy):
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-            runs[name].append(json.loads(done.stdout))
+                runs[name].append(run_json(command, threads, f"measuring {name}"))
     table = Table("options", "encode", "prefix", "tokens/s", "peak memory", title=f"{threads} threads")
     for name, results in runs.items():
         middle = {key: statistics.median(run[key] for run in results) for key in results[0]}
@@ -120,4 +118,4 @@ if __name__ == "__main__":
     elif sys.argv[1:2] == ["--busy"]:
         work(int(sys.argv[2]))
     else:
-        app()
+        run(lambda: typer.run(main), "onnx_options")

@@ -26,6 +26,7 @@ from rich.table import Table
 
 import alm
 from alm.answering.turns import Turns
+from alm.commands.ending import run
 from alm.models.mellow import Mellow
 from alm_bench.machine.name import machine
 
@@ -141,4 +142,4 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(lambda: typer.run(main), "sessions")

@@ -25,6 +25,7 @@ import alm
 from alm.answering.drafts import CLEAR
 from alm.answering.generation import Beginning, Generation, Settings
 from alm.audio.windows import tile
+from alm.commands.ending import run
 from alm.engines.base import Float32, KVCache
 from alm.models.mellow import Mellow
 from alm_bench.machine.name import machine
@@ -118,4 +119,4 @@ def _spread(seconds: Sequence[float]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(lambda: typer.run(main), "watch")
