@@ -1,1 +1,1 @@
-"""Speed, memory and quality measurements."""
+"""Speed, memory, energy and quality of packages; docs/benchmarks.md says what each folder holds."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,12 +16,14 @@ from alm.errors import DependencyError
 
 if TYPE_CHECKING:
     from alm_bench.quality.judging import CaptionJudge
-    from alm_bench.quality.run import Pool
+    from alm_bench.quality.run import Pool, Progress
 
 Packages = Annotated[list[Path], typer.Argument(help="Packages to compare; differences are to the first.")]
 Tasks = Annotated[str, typer.Option("--task", help="Comma-separated: entailment, mcq, caption, difference, detail.")]
 Data = Annotated[Path, typer.Option(help="Folder with the task files, and below it the audio.")]
-Output = Annotated[Path, typer.Option("-o", "--output", help="Result file; answers go beside it, and are resumed.")]
+Output = Annotated[
+    Path, typer.Option("-o", "--output", dir_okay=False, help="Result file; answers go beside it, and are resumed.")
+]
 Audio = Annotated[Path | None, typer.Option(help="Folder of the audio, if it is another one.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Clips per group of questions.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes, a model each.", show_default="one per core")]
@@ -45,8 +48,6 @@ def quality(
 ) -> None:
     """Ask packages the questions of task files and score them, with n and intervals, side by side."""
     need_quality()
-    from rich.progress import Progress, TaskID
-
     from alm_bench.quality.audio_files import AudioFolder
     from alm_bench.quality.baselines import baselines
     from alm_bench.quality.journal import Journal
@@ -61,18 +62,11 @@ def quality(
     pool = find_pool(workers, ray)
     tasks, folder = find_tasks(task), read_folder(data)
     plan = make_plan(folder, tasks, AudioFolder(audio or data), limit)
-    answered = []
     with ExitStack() as stack:
         judge = None if clap is None else _judge(stack, clap, fluency)
         journal = stack.enter_context(Journal(output.with_suffix(".jsonl")))
-        bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
-        for path in packages:
-            line = bar.add_task(path.name, total=None)
-
-            def tell(done: int, clips: int, line: TaskID = line) -> None:
-                bar.update(line, completed=done, total=clips)
-
-            answered.append(ask_package(path, plan, tasks, journal, pool, tell))
+        line = stack.enter_context(_counting())
+        answered = [ask_package(path, plan, tasks, journal, pool, line(path)) for path in packages]
         rows = score(plan, answered, None if judge is None else judge.measures)
     judges = {"clap": str(clap or ""), "fluency": "" if fluency is None else f"learned from {fluency.name}"}
     without = baselines(plan.items)
@@ -83,6 +77,20 @@ def quality(
         console.print(baseline_table(without))
     for warning in warnings(folder, plan, answered):
         print(f"alm-bench: {warning}", file=sys.stderr)
+
+
+@contextmanager
+def _counting() -> Iterator[Callable[[Path], Progress]]:
+    """From a package to what shows its progress, in a line of its own on stderr."""
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+
+        def line(path: Path) -> Progress:
+            task = bar.add_task(path.name, total=None)
+            return lambda done, clips: bar.update(task, completed=done, total=clips)
+
+        yield line
 
 
 def need_quality() -> None:

@@ -20,10 +20,13 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open or create the file. Raises TaskError when another run is writing to it, or it is no journal."""
+        """Open or create the file. Raises TaskError when it cannot be written, another run does so, or it is none."""
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a+b")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a+b")
+        except OSError as error:
+            raise TaskError(f"{path} cannot be written: {error.strerror}; name another file with -o") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._lines = self._read()

@@ -13,8 +13,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 BATCH = 10
 """Recordings that the authors' runner stacks (soham97/PAM)."""
@@ -22,13 +26,10 @@ BATCH = 10
 
 def authors(folder: Path, threads: int) -> Callable[[], int]:
     """PyTorch float32 as their runner has it: recordings one after the other, resampled by a convolution, stacked in
-    batches, the tagging head included. torchaudio is not needed: it would use these very kernels."""
-    import soundfile
+    batches, the tagging head included."""
     import torch
     from torch.nn import functional as F
 
-    from alm.audio.compat import FILTER_WIDTH, ROLLOFF, sinc_kernels
-    from alm.audio.windows import tile
     from alm_train.checkpoints.weights import load_weights
 
     torch.set_num_threads(threads)
@@ -36,32 +37,48 @@ def authors(folder: Path, threads: int) -> Callable[[], int]:
     frontend = model.config.encoder.frontend
     prompts = torch.nn.functional.normalize(torch.randn(2, model.config.embedding), dim=-1)
 
-    def read(path: Path) -> list[np.ndarray]:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-        sound = torch.from_numpy(samples.T.copy())
-        if rate != frontend.sample_rate:
-            divisor = math.gcd(rate, frontend.sample_rate)
-            old, new = rate // divisor, frontend.sample_rate // divisor
-            width = math.ceil(FILTER_WIDTH * old / (min(old, new) * ROLLOFF))
-            kernels = torch.from_numpy(sinc_kernels(old, new, width))[:, None]
-            padded = F.pad(sound, (width, width + old))[:, None]
-            steps = F.conv1d(padded, kernels, stride=old).transpose(1, 2).flatten(1)
-            sound = steps[:, : math.ceil(new * sound.shape[1] / old)]
-        row, length = sound.reshape(-1).numpy(), frontend.samples
-        whole = [row[start : start + length] for start in range(0, len(row) - length + 1, length)]
-        rest = [row[-length:]] if whole and len(row) % length else []
-        return [*whole, *rest] or [tile(row, length)]
-
     def score() -> int:
         paths = sorted(folder.iterdir())
         with torch.inference_mode():
             for start in range(0, len(paths), BATCH):
-                chunks = [chunk for path in paths[start : start + BATCH] for chunk in read(path)]
+                batch = paths[start : start + BATCH]
+                chunks = [chunk for path in batch for chunk in _windows(path, frontend.sample_rate, frontend.samples)]
                 vectors = model.embed_audio(torch.from_numpy(np.stack(chunks)))
                 (model.logit_scale.exp() * F.normalize(vectors, dim=-1) @ prompts.T).softmax(-1)
         return len(paths)
 
     return score
+
+
+def _windows(path: Path, rate: int, length: int) -> list[np.ndarray]:
+    """A recording as their runner cuts it: whole windows (length,), and the last one from the end."""
+    import soundfile
+    import torch
+
+    from alm.audio.windows import tile
+
+    samples, own = soundfile.read(path, dtype="float32", always_2d=True)
+    sound = torch.from_numpy(samples.T.copy())
+    row = (sound if own == rate else _resampled(sound, own, rate)).reshape(-1).numpy()
+    whole = [row[start : start + length] for start in range(0, len(row) - length + 1, length)]
+    rest = [row[-length:]] if whole and len(row) % length else []
+    return [*whole, *rest] or [tile(row, length)]
+
+
+def _resampled(sound: torch.Tensor, own: int, rate: int) -> torch.Tensor:
+    """(channels, n) at another rate. torchaudio is not needed: it would use these very kernels."""
+    import torch
+    from torch.nn import functional as F
+
+    from alm.audio.compat import FILTER_WIDTH, ROLLOFF, sinc_kernels
+
+    divisor = math.gcd(rate, own)
+    old, new = own // divisor, rate // divisor
+    width = math.ceil(FILTER_WIDTH * old / (min(old, new) * ROLLOFF))
+    kernels = torch.from_numpy(sinc_kernels(old, new, width))[:, None]
+    padded = F.pad(sound, (width, width + old))[:, None]
+    steps = F.conv1d(padded, kernels, stride=old).transpose(1, 2).flatten(1)
+    return steps[:, : math.ceil(new * sound.shape[1] / old)]
 
 
 def package(folder: Path, threads: int, path: str) -> Callable[[], int]:
