@@ -14,7 +14,7 @@ from tiny_mellow import DECODER, FRONTEND, QUESTION, RATE, noise, request
 from torch import Tensor
 
 import alm
-from alm.engines.onnxruntime import CHUNK, OnnxDecoder
+from alm.engines.onnx_decoder import CHUNK, OnnxDecoder
 from alm.errors import EngineError, SessionError
 from alm.package.safetensors import write_tensors
 from alm.package.sections import DecoderShape
