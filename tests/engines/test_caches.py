@@ -81,8 +81,15 @@ def test_forks_are_independent(decoder: Decoder, rows: np.ndarray, logits: np.nd
     other = fork.append(-rows[20:30])
     np.testing.assert_allclose(cache.append(rows[20:30]), logits[29], rtol=0, atol=1e-3)
     assert np.abs(other - logits[29]).max() > 0.1
+    # The fork goes on behind its own positions, and not behind those that the other has written since.
+    alone = decoder.new_cache()
+    alone.append(np.concatenate([rows[:20], -rows[20:30]]))
+    np.testing.assert_allclose(fork.append(rows[30:31]), alone.append(rows[30:31]), rtol=0, atol=1e-3)
     fork.rewind(20)
     np.testing.assert_allclose(fork.append(rows[20:30]), logits[29], rtol=0, atol=1e-3)
+    fork.rewind(5)
+    fork.append(-rows[5:30])
+    np.testing.assert_allclose(cache.append(rows[30:31]), logits[30], rtol=0, atol=1e-3)
 
 
 def test_what_was_given_and_given_out_belongs_to_the_caller(
@@ -162,7 +169,8 @@ def test_a_state_is_a_copy_from_which_another_cache_goes_on(
     cache = decoder.new_cache()
     cache.append(rows[:20])
     state = cache.state()
-    cache.append(-rows[20:25])
+    cache.rewind(3)
+    cache.append(-rows[3:25])
     again = decoder.cache_from(state)
     assert again.length == 20
     np.testing.assert_allclose(again.append(rows[20:30]), logits[29], rtol=0, atol=1e-3)

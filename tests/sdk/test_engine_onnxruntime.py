@@ -293,3 +293,12 @@ def test_only_threads_of_the_decoder_spin_and_only_unless_told_otherwise(tiny_pa
         assert decoder.get_session_config_entry(setting) == str(int(spinning))
         encoder = model._parts.encoder._session.get_session_options()
         assert encoder.get_session_config_entry(setting) == "0"
+
+
+def test_encoder_and_decoder_compute_with_the_threads_asked_for_and_a_row_is_looked_up_by_one(
+    tiny_package: Path,
+) -> None:
+    with alm.load(tiny_package, threads=3) as model:
+        decoder = model.reader.decoder
+        sessions = decoder.session, model._parts.encoder._session, decoder._embedding._graph._session
+        assert [session.get_session_options().intra_op_num_threads for session in sessions] == [3, 3, 1]
