@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from alm.commands.arguments import not_empty
 from alm.commands.ending import run
 from alm.errors import DependencyError
 from alm_export.display import Display, print_plan, print_summary, summary
@@ -52,15 +53,20 @@ TargetName = Annotated[str, typer.Option(help="Device: arm64, rpi4, rpi5, androi
 Int4 = Annotated[bool, typer.Option("--int4", help="4-bit decoder, 8-bit encoders (Mellow's default).")]
 Int8 = Annotated[bool, typer.Option("--int8", help="8 bits throughout (the others' default).")]
 Fp32 = Annotated[bool, typer.Option("--fp32", help="No quantization.")]
-Schemes = Annotated[str | None, typer.Option(help="A scheme for all parts, or part=scheme,…")]
+Schemes = Annotated[str | None, typer.Option(help="A scheme for all parts, or part=scheme,…", callback=not_empty)]
 EngineNames = Annotated[
     str | None,
     typer.Option(
-        help="onnxruntime, gguf, executorch, or a comma list: the first is the default.", show_default="the target's"
+        help="onnxruntime, gguf, executorch, or a comma list: the first is the default.",
+        show_default="the target's",
+        callback=not_empty,
     ),
 ]
 WeightsName = Annotated[
-    str, typer.Option(help="reference, random, an official checkpoint, or a path to one or a weights folder.")
+    str,
+    typer.Option(
+        help="reference, random, an official checkpoint, or a path to one or a weights folder.", callback=not_empty
+    ),
 ]
 Output = Annotated[
     Path | None,
@@ -73,7 +79,8 @@ Calibrate = Annotated[
 Labels = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="clap: labels to store, one a line.")]
 NoText = Annotated[bool, typer.Option("--no-text", help="clap: leave the text encoder out.")]
 Prompts = Annotated[
-    str | None, typer.Option(help="pam: 'good;bad', or a YAML file of pairs.", show_default="the authors'")
+    str | None,
+    typer.Option(help="pam: 'good;bad', or a YAML file of pairs.", show_default="the authors'", callback=not_empty),
 ]
 Genai = Annotated[bool, typer.Option("--genai", help="mellow: a folder for onnxruntime-genai when unzipped.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never download.")]

@@ -106,6 +106,8 @@ def export(request: Request, report: Report = lambda stage, done, total: None) -
     Raises CheckpointError, ExportError, QualityError, ParityError or PackageError.
     """
     exporter, parent = find_exporter(request.family), request.output.parent
+    if request.output.is_dir():
+        raise ExportError(f"{request.output} is a folder, expected a file to write; choose another --output")
     if not parent.is_dir():
         raise ExportError(f"the folder {parent} does not exist; create it or choose another --output")
     report("weights", 0, 1)

@@ -151,6 +151,10 @@ def test_the_command_to_run_next_can_be_copied(run: Run, few_probes: None, tiny_
         (("mellow", "--engine", "gguf", "--genai"), "add that to --engine"),
         (("clap", "--genai"), "clap has no option --genai"),
         (("mellow", "--int2",), "No such option"),
+        (("mellow", "--engine", ""), "'--engine': it is empty"),
+        (("mellow", "--scheme", ""), "'--scheme': it is empty"),
+        (("mellow", "--weights", ""), "'--weights': it is empty"),
+        (("pam", "--prompts", ""), "'--prompts': it is empty"),
     ],
 )  # fmt: skip
 def test_wrong_usage_is_status_2(run: Run, arguments: tuple[str, ...], message: str) -> None:
@@ -173,6 +177,7 @@ def test_wrong_usage_is_status_2(run: Run, arguments: tuple[str, ...], message: 
             "--weights v9: no such file or folder, and no name of mellow weights (reference, v0, v0_s",
         ),
         (("--weights", "v[red]9"), "--weights v[red]9: no such file"),
+        (("--output", "."), "is a folder, expected a file to write; choose another --output"),
         (("--output", "/nowhere/p.alm"), "the folder /nowhere does not exist; create it or choose another --output"),
     ],
 )

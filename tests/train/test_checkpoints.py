@@ -95,7 +95,7 @@ def test_the_command_does_not_run_it_either(
     with pytest.raises(SystemExit) as left:
         main()
     assert left.value.code == 1
-    assert "can run code when it is read" in capsys.readouterr().err
+    assert capsys.readouterr().err.endswith("because such a file can run code when it is read\n")
     assert not trace.exists()
     assert not output.exists()
 
@@ -150,6 +150,11 @@ def test_files_that_are_no_state_dict(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "m.ckpt")
     with pytest.raises(CheckpointError, match="is no state dict: expected a dictionary from names to tensors"):
         read_checkpoint(tmp_path / "m.ckpt")
+
+
+def test_a_package_is_no_checkpoint(tiny_package: Path) -> None:
+    with pytest.raises(CheckpointError, match="is a package; name the checkpoint that it was exported from"):
+        read_checkpoint(tiny_package)
 
 
 @pytest.mark.parametrize("data", [b"", b"RIFF....WAVEfmt ", b"<html>not found</html>", b"\x80\x02", bytes(1000)])

@@ -84,6 +84,13 @@ def test_another_recipe_does_not_continue_a_run(recipe: MellowRecipe, data: Path
         run_mellow(recipe.model_copy(update={"seed": 2}), data, finished, Silent())
 
 
+def test_an_output_that_is_a_file(recipe: MellowRecipe, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("something else")
+    with pytest.raises(DataError, match=r"taken cannot be a folder: File exists; choose another --output"):
+        run_mellow(recipe, data, tmp_path / "taken", Silent())
+    assert (tmp_path / "taken").read_text() == "something else"
+
+
 def test_the_command_prints_the_scores_of_a_finished_run(recipe: MellowRecipe, data: Path, finished: Path) -> None:
     file = finished / "tiny.yaml"
     file.write_text(TINY_RECIPE)

@@ -28,7 +28,10 @@ class Reporter(Protocol):
 
 def claim(output: Path, recipe: BaseModel) -> None:
     """Tie an output folder to one recipe: checkpoints of another must not be continued."""
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{output} cannot be a folder: {error.strerror}; choose another --output") from error
     file, text = output / "recipe.json", recipe.model_dump_json(indent=1, exclude={"threads", "checkpoint_seconds"})
     if file.exists() and file.read_text(encoding="utf-8") != text:
         raise DataError(f"{output} holds a run of another recipe; give an empty folder with --output")

@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 import typer
 
 
-def not_empty(path: str) -> str:
-    """Wrong usage for the empty path of a shell variable that is not set: it would stand for the folder one is in."""
-    if not path:
-        raise typer.BadParameter("it is empty, expected a path")
-    return path
+def not_empty(text: str | None) -> str | None:
+    """Wrong usage for what a shell makes of a variable that is not set: as a path it would be the folder one is in."""
+    if text == "":
+        raise typer.BadParameter("it is empty")
+    return text
 
 
 PackagePath = Annotated[Path, typer.Argument(metavar="PACKAGE", help="An .alm package.", show_default=False)]

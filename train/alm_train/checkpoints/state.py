@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from alm.errors import CheckpointError
+from alm.package.archive import MANIFEST
 from alm_train.checkpoints.extras import EXTRAS, Extras
 
 PARALLEL = "module."
@@ -82,12 +84,14 @@ def _read_torch(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
+        # Without torch's reason, which advises to read it all the same.
         raise CheckpointError(
             f"{path} holds more than tensors, or is no checkpoint; it was not opened, because such a file can "
-            f"run code when it is read ({reason})"
+            "run code when it is read"
         ) from error
     except Exception as error:  # torch raises RuntimeError, EOFError, ValueError, ... for damaged files
+        if _is_package(path):
+            raise CheckpointError(f"{path} is a package; name the checkpoint that it was exported from") from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is damaged or only half downloaded ({reason}); get it again") from error
     if isinstance(state, dict) and isinstance(state.get(WRAPPER), dict):
@@ -96,6 +100,14 @@ def _read_torch(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not pairs or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in pairs):
         raise CheckpointError(f"{path} is no state dict: expected a dictionary from names to tensors")
     return state, {}
+
+
+def _is_package(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return MANIFEST in archive.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
 
 
 def _settle(state: dict[str, Tensor], expected: dict[str, Tensor], path: str, extras: Extras, name: str) -> None:
