@@ -82,12 +82,20 @@ def test_float32_gives_the_tokens_of_pytorch(
 
 
 @pytest.mark.parametrize("engine", [name for name in ENGINES if name != "onnxruntime"])
-def test_chances_of_answers_are_those_of_onnxruntime(engine: str, engine_packages: Callable[[str], Path]) -> None:
+def test_chances_and_drawn_answers_are_those_of_onnxruntime(
+    engine: str, engine_packages: Callable[[str], Path]
+) -> None:
+    def told(clip: alm.Clip) -> tuple[list[float], list[tuple[int, ...]]]:
+        drawn = [clip.ask(QUESTION, max_tokens=12, temperature=1.0, seed=seed).tokens for seed in range(4)]
+        return list(clip.choose(QUESTION, OPTIONS).probabilities), drawn
+
     with alm.load(engine_packages(engine)) as ours, alm.load(engine_packages("onnxruntime")) as other:
         for seed in range(3):
             with ours.listen(sound(seed)) as clip, other.listen(sound(seed)) as expected:
-                wanted = expected.choose(QUESTION, OPTIONS).probabilities
-                assert clip.choose(QUESTION, OPTIONS).probabilities == pytest.approx(wanted, abs=1e-4)
+                (found, drawn), (wanted, same) = told(clip), told(expected)
+            assert found == pytest.approx(wanted, abs=1e-4)
+            assert drawn == same
+            assert len(set(drawn)) > 1
 
 
 def test_onnxruntime_keeps_keys_and_values_in_8_bits_where_it_gains(small_form: Callable[[str], Path]) -> None:
