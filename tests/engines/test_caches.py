@@ -92,6 +92,19 @@ def test_forks_are_independent(decoder: Decoder, rows: np.ndarray, logits: np.nd
     np.testing.assert_allclose(cache.append(rows[30:31]), logits[30], rtol=0, atol=1e-3)
 
 
+def test_after_a_rewind_forks_and_states_hold_what_is_left(
+    decoder: Decoder, rows: np.ndarray, logits: np.ndarray
+) -> None:
+    cache = decoder.new_cache()
+    cache.append(rows[:20])
+    cache.fork()
+    cache.state()
+    cache.rewind(12)
+    for left in (cache.fork(), decoder.cache_from(cache.state()), cache):
+        assert left.length == 12
+        np.testing.assert_allclose(left.append(rows[12:15]), logits[14], rtol=0, atol=1e-3)
+
+
 def test_what_was_given_and_given_out_belongs_to_the_caller(
     decoder: Decoder, rows: np.ndarray, logits: np.ndarray
 ) -> None:

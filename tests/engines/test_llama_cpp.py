@@ -107,6 +107,24 @@ def test_it_computes_with_the_threads_asked_for(gguf_package: Path, monkeypatch:
     assert set(asked) == {(3, 3)}
 
 
+def test_a_run_that_fails_leaves_the_cache_as_it_was(gguf_package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from alm.engines import llama_seat
+
+    rows = np.random.default_rng(0).normal(0, 0.5, (9, DECODER.width)).astype(np.float32)
+    decode = llama_seat.llama.llama_decode
+    with alm.load(gguf_package) as model:
+        cache, other = (model.reader.decoder.new_cache() for _ in range(2))
+        expected = other.append(rows)
+        cache.append(rows[:5])
+        with monkeypatch.context() as patch:
+            # Positions are in llama.cpp's memory by then.
+            patch.setattr(llama_seat.llama, "llama_decode", lambda context, batch: decode(context, batch) or 2)
+            with pytest.raises(EngineError, match="failed in the decoder with code 2"):
+                cache.append(rows[5:8])
+        assert cache.length == 5
+        np.testing.assert_allclose(cache.append(rows[5:]), expected, rtol=0, atol=1e-4)
+
+
 def test_it_runs_decoders_only(gguf_package: Path, tmp_path: Path) -> None:
     manifest, entries = entries_of(gguf_package)
     encoder = replace(manifest.components["audio_encoder"], engine="llama.cpp")
