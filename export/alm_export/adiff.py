@@ -60,12 +60,12 @@ class AdiffExporter(CaptionerExporter):
         return build_adiff_mapper(self.model, scheme)
 
     def map_float(self, embeddings: list[Tensor], prompt_ids: NDArray[np.int64] | None) -> Tensor:
-        """Two embeddings and a padded prompt to their prefix."""
+        """Two embeddings (1, D) and a padded prompt (T,) to their prefix (1, tokens, width)."""
         assert prompt_ids is not None
         return self.model.caption_decoder.prefix(embeddings[0], embeddings[1], torch.from_numpy(prompt_ids)[None])
 
     def asked(self) -> list[tuple[tuple[str, ...], NDArray[np.int64] | None]]:
-        """Every clip beside the next one, the three lengths in turn."""
+        """Every clip beside the next one and a padded prompt (T,), the three lengths in turn."""
         vocabulary = self.config.decoder.vocabulary
         tokenizer = PromptTokenizer(self.weights.tokenizer.encode(), self.layout(), vocabulary, self.suffix)
         # Cut as the authors cut: a small model's tokenizer may need more tokens than there are places.

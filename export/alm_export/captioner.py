@@ -93,7 +93,7 @@ class CaptionerExporter(Exporter):
 
     @abstractmethod
     def asked(self) -> list[tuple[tuple[str, ...], NDArray[np.int64] | None]]:
-        """Names of clips and the padded prompt of everything that is asked to measure quality."""
+        """Names of clips and the padded prompt (T,) of everything that is asked to measure quality."""
 
     def layout(self) -> PromptLayout | None:
         """The manifest's section on prompts; None where there are none."""

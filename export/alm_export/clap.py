@@ -56,7 +56,7 @@ class ClapExporter(SoundSpaceExporter):
         return "alm classify PACKAGE RECORDING.wav" + ("" if self.labels else ' "a dog barking" "rain falling"')
 
     def texts_to_store(self) -> dict[str, Float32]:
-        """The vectors of the labels in their template."""
+        """The unit vectors (labels, width) of the labels in their template."""
         return {"labels": self.written([TEMPLATE.format(label) for label in self.labels])} if self.labels else {}
 
     def space(self) -> EmbeddingSpace:

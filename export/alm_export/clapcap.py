@@ -41,9 +41,9 @@ class ClapCapExporter(CaptionerExporter):
         return build_clapcap_mapper(self.model, scheme)
 
     def map_float(self, embeddings: list[Tensor], prompt_ids: NDArray[np.int64] | None) -> Tensor:
-        """One embedding to its prefix; there is no prompt."""
+        """One embedding (1, D) to its prefix (1, tokens, width); there is no prompt."""
         return self.model.prefix_of(embeddings[0])
 
     def asked(self) -> list[tuple[tuple[str, ...], NDArray[np.int64] | None]]:
-        """Every clip."""
+        """Every clip, without a prompt."""
         return [((name,), None) for name in self.sounds]

@@ -160,7 +160,7 @@ def prompt_layout(config: MellowConfig) -> PromptLayout:
 
 
 def golden_from_torch(model: Mellow, probe: Probe, prompt_ids: NDArray[np.int64]) -> Golden:
-    """What PyTorch float32 computes for a probe; both slots hold its clip."""
+    """What PyTorch float32 computes for a probe and a padded prompt (T,); both slots hold its clip."""
     encoder = model.audio_encoder
     with torch.inference_mode():
         log_mel = encoder.base.htsat.logmel_extractor(torch.from_numpy(probe.samples)[None])

@@ -41,7 +41,7 @@ class PamExporter(SoundSpaceExporter):
         return (AUTHORS,) if given is None else parse_prompts(given)
 
     def texts_to_store(self) -> dict[str, Float32]:
-        """The vectors of the pairs, good first."""
+        """The unit vectors (pairs, 2, width) of the pairs, good first."""
         texts = [text for pair in self.pairs for text in (pair.good, pair.bad)]
         return {"pairs": self.written(texts).reshape(len(self.pairs), 2, -1)}
 

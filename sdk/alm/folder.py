@@ -79,9 +79,9 @@ def each(
     """Do `work` for every recording, several at a time, and give out what came of them in the order they came in.
     `find_recordings` finds those of a folder; paths will do.
 
-    Whatever one recording raises is its result. `workers` is one per core that this process may use unless given; load
-    the model with `threads=1`, so that each worker has a core of its own: two recordings on a thread each are done
-    sooner than one after the other on two. Leaving early stops what has not begun.
+    Whatever one recording raises is its result. `workers` is one per core that this process may use unless given, and
+    AlmError when fewer than one; load the model with `threads=1`, so that each worker has a core of its own: two
+    recordings on a thread each are done sooner than one after the other on two. Leaving early stops what has not begun.
     """
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     if workers < 1:

@@ -81,7 +81,7 @@ class Results(Closing):
         self._count(line)
 
     def finish(self) -> None:
-        """Make the final file."""
+        """Make the final file. ResultsError when it cannot be written; the part then stays."""
         write = {".csv": _write_csv, ".json": _write_json, ".jsonl": _write_lines}[self.path.suffix]
         try:
             with atomic_write(self.path) as file:

@@ -35,9 +35,13 @@ class GraphBuilder:
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
     """Weights kept outside the graph."""
     nodes: list[onnx.NodeProto] = field(default_factory=list)
+    """Operators in the order they run."""
     inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
+    """What the graph is given."""
     outputs: list[onnx.ValueInfoProto] = field(default_factory=list)
+    """What it gives."""
     constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    """Constants by name; the larger ones only say where outside the graph their values are."""
     named: int = 0
     """Nodes whose outputs were given names, those inside of `either` too: no name may come twice."""
 
@@ -168,5 +172,5 @@ def _onnx_type(dtype: type) -> int:
 
 
 def array(parameter: torch.Tensor) -> np.ndarray:
-    """A parameter's float32 values."""
+    """A parameter's values as float32, in its shape."""
     return parameter.detach().float().cpu().numpy()

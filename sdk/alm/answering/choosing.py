@@ -20,7 +20,8 @@ def options_prompt(question: str, options: Sequence[str]) -> tuple[str, list[str
     """The question as the model is asked it, and the answer text that stands for each option.
 
     Yes and no answer the bare question. Anything else takes the inline form of Mellow's training data (see
-    Mellow paper, section on ReasonAQA): 'question a) x b) y', answered by 'a) x' or 'b) y'.
+    Mellow paper, section on ReasonAQA): 'question a) x b) y', answered by 'a) x' or 'b) y'. PromptError for
+    an empty question and for options that are too few, too many, empty or alike.
     """
     texts = _checked(options)
     if {text.lower() for text in texts} == YES_NO:
@@ -51,7 +52,7 @@ def log_likelihoods(
 
 
 def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probabilities that are proportional to the exponential of the scores."""
+    """Scores (options,) to probabilities (options,) that are proportional to their exponential."""
     weights = np.exp(scores - scores.max())
     return np.asarray(weights / weights.sum(), dtype=np.float64)
 

@@ -178,7 +178,7 @@ class TurnCache:
         return TurnCache(self._cache.fork(), self._turns, self._question)
 
     def state(self) -> Float32:
-        """The keys and values of the positions held."""
+        """As of `KVCache.state`."""
         return self._cache.state()
 
 

@@ -64,7 +64,8 @@ def compat_row(source: Source, sample_rate: int) -> Samples:
 
 
 def sinc_resample(samples: Samples, rate: int, new_rate: int, name: str = "the recording") -> Samples:
-    """torchaudio's `Resample(rate, new_rate)` with its defaults: samples (n,) to (⌈n · new_rate / rate⌉,)."""
+    """torchaudio's `Resample(rate, new_rate)` with its defaults: samples (n,) to (⌈n · new_rate / rate⌉,). AudioError
+    for a pair of rates whose filters would need more than MAX_KERNEL taps each."""
     if rate == new_rate:
         return samples
     divisor = math.gcd(rate, new_rate)

@@ -44,12 +44,15 @@ class FileObject:
             raise kept
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """As of a binary file; 0 after a failure, which `raise_kept` raises later."""
         return self._keeping(lambda: self._file.seek(offset, whence), 0)
 
     def tell(self) -> int:
+        """As of a binary file; 0 after a failure."""
         return self._keeping(self._file.tell, 0)
 
     def readinto(self, buffer: Any) -> int:
+        """As of a binary file: how many bytes were read; 0 after a failure."""
         data = self._keeping(lambda: self._file.read(len(buffer)), b"")
         buffer[: len(data)] = data
         return len(data)

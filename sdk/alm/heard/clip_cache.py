@@ -130,7 +130,7 @@ class _Making:
 
 
 def sound_hash(samples: Float32) -> bytes:
-    """What a window of sound is found by: 128 bits over its samples, so that no file name and no rate matter.
+    """What a window of sound is found by: 128 bits over its samples (n,), so that no file name and no rate matter.
 
     The samples are those the encoder gets, after decoding, resampling and the window policy.
     """

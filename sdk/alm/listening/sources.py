@@ -60,7 +60,8 @@ class RecordingSource(Closing):
         return self._speed is not None
 
     def blocks(self) -> Iterator[Block]:
-        """Blocks of at most 0.1 s, channels averaged. Errors as for `alm.audio.read_audio`, while they are taken."""
+        """Blocks of at most 0.1 s, channels averaged. Errors as for `alm.audio.read_audio`, while they are taken;
+        AudioError when they are asked for twice."""
         if self._taken:
             raise AudioError("the blocks of this source were taken already; make a new one")
         self._taken = True

@@ -208,7 +208,7 @@ class History:
         self._held = 0
 
     def take(self, start: int, end: int) -> Samples:
-        """A copy of the samples from `start` to before `end`, which must still be held."""
+        """A copy (end - start,) of the samples from `start` to before `end`, which must still be held."""
         offset = self._held - self.end
         assert 0 <= start + offset < end + offset <= self._held
         return self._buffer[start + offset : end + offset].copy()

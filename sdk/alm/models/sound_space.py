@@ -109,7 +109,7 @@ class SoundSpace(Model):
     ) -> Float32:
         """Unit vectors (n, width) of n recordings; one longer than a window is the mean of its windows.
 
-        `progress(done, n)` is called after each. Arguments and errors as for `hear`.
+        `progress(done, n)` is called after each. Arguments and errors as for `hear`, AlmError for what is no list.
         """
         if isinstance(sources, str | bytes | tuple) or not isinstance(sources, Sequence):
             raise AlmError(f"found {type(sources).__name__}, expected a list of recordings; write [source] for one")
@@ -171,7 +171,7 @@ def unit(rows: Float32) -> Float32:
 
 
 def softmax(logits: Float32) -> Float32:
-    """Probabilities along the last axis."""
+    """Logits (..., n) to probabilities (..., n) along the last axis."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     shares: Float32 = powers / powers.sum(axis=-1, keepdims=True)
     return shares

@@ -96,7 +96,8 @@ class Package(Closing):
         return data
 
     def tensors(self, name: str) -> dict[str, NDArray[Any]]:
-        """The tensors of a safetensors entry as read-only views of the map, no byte copied."""
+        """By name, the tensors of a safetensors entry in their stored shapes: views of the map, no byte copied.
+        PackageError for an unknown or damaged entry."""
         try:
             return read_tensors(self.view(name))
         except PackageError as error:

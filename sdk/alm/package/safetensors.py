@@ -77,7 +77,8 @@ def read_slots(data: memoryview | bytes) -> dict[str, TensorSlot]:
 
 
 def read_tensors(data: memoryview | bytes) -> dict[str, NDArray[Any]]:
-    """Every tensor as a read-only view of `data`, which stays alive as long as one of them does."""
+    """By name, every tensor in its stored shape as a read-only view of `data`, which stays alive as long as one of them
+    does. Errors as of `read_slots`."""
     view = memoryview(data).toreadonly()
     return {
         name: np.frombuffer(view, slot.dtype, math.prod(slot.shape), slot.offset).reshape(slot.shape)
@@ -88,7 +89,8 @@ def read_tensors(data: memoryview | bytes) -> dict[str, NDArray[Any]]:
 
 
 def read_metadata(data: memoryview | bytes) -> dict[str, str]:
-    """The text that `write_tensors` was given beside the tensors; empty where there is none."""
+    """The text that `write_tensors` was given beside the tensors; empty where there is none.
+    PackageError for a damaged header or metadata that are no text."""
     metadata = _header(data)[0].get(METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise PackageError(f"safetensors: found the metadata {found(metadata)}, expected an object of texts")
@@ -102,7 +104,7 @@ def write_tensors(
 
     Tensors of a multiple of 64 bytes come first, so that each starts on a 64-byte boundary of the
     data; the rest follow by falling element size, each on a multiple of its element. Equal input gives
-    equal bytes. Raises PackageError for an element type outside DTYPES.
+    equal bytes. PackageError for an element type outside DTYPES and for the name of the metadata.
     """
     names = {dtype: name for name, dtype in DTYPES.items()}
     for name, tensor in tensors.items():

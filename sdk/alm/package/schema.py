@@ -53,7 +53,8 @@ class Matches:
 
 
 def parse_json(text: bytes | str, where: str) -> Any:
-    """Parse UTF-8 JSON without NaN, duplicate keys or lone surrogates; `where` names it in errors."""
+    """Parse UTF-8 JSON without NaN, duplicate keys or lone surrogates; `where` names it in the
+    PackageError for anything else."""
     try:
         text = text.decode() if isinstance(text, bytes) else text
         value = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)

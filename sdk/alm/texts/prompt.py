@@ -80,7 +80,8 @@ class PromptTokenizer:
         return self.ids(question + self._suffix if isinstance(question, str) else question)
 
     def ids(self, text: str) -> list[int]:
-        """The ids of a text, lower-cased when the package asks for it; nothing is added."""
+        """The ids of a text, lower-cased when the package asks for it; nothing is added. PromptError for what is no
+        text or no valid Unicode."""
         if not isinstance(text, str):
             raise PromptError(f"expected text, got {type(text).__name__}")
         check_unicode(text)
