@@ -98,11 +98,14 @@ def test_chances_and_drawn_answers_are_those_of_onnxruntime(
             assert len(set(drawn)) > 1
 
 
-def test_onnxruntime_keeps_keys_and_values_in_8_bits_where_it_gains(small_form: Callable[[str], Path]) -> None:
-    with alm.load(small_form("onnxruntime")) as model:
+@pytest.mark.parametrize(("engine", "kept"), [("onnxruntime", np.int8), ("llama.cpp", np.float16)])
+def test_quantized_packages_keep_small_keys_and_values(
+    small_form: Callable[[str], Path], engine: str, kept: type[np.generic]
+) -> None:
+    with alm.load(small_form(engine)) as model:
         cache = model.reader.decoder.new_cache()
         cache.append(model.reader.decoder.embed(np.arange(5)))
-        assert cache.state().dtype == np.int8
+        assert cache.state().dtype == kept
 
 
 def test_drafts_and_streams_give_the_answer(model: Mellow) -> None:
