@@ -129,6 +129,12 @@ def test_a_new_cache_holds_nothing_of_those_that_are_gone(
         assert cache.length == 0
         np.testing.assert_allclose(cache.append(rows[:9]), logits[8], rtol=0, atol=1e-3)
         np.testing.assert_allclose(kept.append(rows[kept.length][None]), logits[kept.length - 1], rtol=0, atol=1e-3)
+    del cache
+    # What one left behind goes to one other.
+    first, second = decoder.new_cache(), decoder.new_cache()
+    first.append(rows[:9])
+    second.append(-rows[:9])
+    np.testing.assert_allclose(first.append(rows[9:10]), logits[9], rtol=0, atol=1e-3)
 
 
 def test_the_limits_of_the_cache_are_errors(decoder: Decoder, rows: np.ndarray) -> None:
