@@ -53,3 +53,8 @@ class EngineError(AlmError):
 
 class DependencyError(AlmError):
     """An optional dependency is missing; the message names the extra that brings it."""
+
+
+def reason_of(error: OSError | ValueError) -> str:
+    """Why a file cannot be used, without its name: the message that this goes into has it."""
+    return getattr(error, "strerror", None) or str(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alm.errors import DependencyError, ResultsError
+from alm.errors import DependencyError, ResultsError, reason_of
 
 if TYPE_CHECKING:
     from alm.models.pam import Score
@@ -34,4 +34,4 @@ def plot_score(score: Score, path: str | Path, title: str = "") -> None:
     try:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:
-        raise ResultsError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
+        raise ResultsError(f"{path} cannot be written: {reason_of(error)}") from error

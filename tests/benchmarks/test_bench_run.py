@@ -73,16 +73,19 @@ def test_settings_take_turns_and_cold_files_are_dropped(tiny_package: Path, monk
     monkeypatch.setattr("alm_bench.measuring.turns.drop", lambda path: done.append(("drop",)))
     plan = Plan(threads=(1, 2), rounds=2, sounds=0, energy=False)
     result = measure([tiny_package, tiny_package], plan, lambda words: None)
-    a_round = [
-        step
-        for count in ("1", "2")
-        for step in (*[("speed", count)] * 2, ("drop",), ("speed", count), ("drop",), ("speed", count))
-    ]
-    assert done[: 3 * len(a_round)] == 3 * a_round
-    assert done[3 * len(a_round) :] == [("memory", "1"), ("memory", "2")] * 2
+    steps = iter(done)
+    turns = [("cold", *next(steps)) if step == ("drop",) else ("warm", *step) for step in steps]
+    a_round = [(cache, "speed", count) for cache in ("cold", "warm") for count in ("1", "1", "2", "2")]
+    rounds = [turns[start : start + len(a_round)] for start in range(0, 3 * len(a_round), len(a_round))]
+    assert [sorted(turn) for turn in rounds] == 3 * [a_round]
+    assert len({tuple(turn) for turn in rounds}) == 3  # no setting has the same neighbours every time
+    assert turns[3 * len(a_round) :] == [("warm", "memory", "1"), ("warm", "memory", "2")] * 2
+    swept = [(1, "warm"), (1, "cold"), (2, "warm"), (2, "cold")]
+    assert [[(run.threads, run.cache) for run in side.runs] for side in result.sides] == 2 * [swept]
     loads = [run.stages["load"] for side in result.sides for run in side.runs]
     # The first round wakes the machine and does not count.
-    assert all(len(load) == 2 and min(load) > len(a_round) for load in loads) and len({*loads}) == 8
+    first = len(a_round) + sum(cache == "cold" for cache, *_ in a_round)
+    assert all(len(load) == 2 and min(load) > first for load in loads) and len({*loads}) == 8
 
 
 @pytest.mark.parametrize("kind", ["speed", "memory", "passes", "streaming"])

@@ -104,7 +104,7 @@ def test_what_cannot_be_prepared_is_in_the_tables(monkeypatch: pytest.MonkeyPatc
     result = measure_rivals(names, tmp_path, (1,), 2, lambda words: None)
     assert [side.name for side in result.sides] == ["transformers"]
     # A round that does not count and two that do; what has failed once is not tried again.
-    assert asked == ["measuring transformers", "measuring onnx-naive", *["measuring transformers"] * 2]
+    assert sorted(asked) == ["measuring onnx-naive", *["measuring transformers"] * 3]
     (run_alone,) = result.sides[0].runs
     assert run_alone.stages == {"decode": (1.0, 1.0)}
     assert "transformers" in result.environment.versions

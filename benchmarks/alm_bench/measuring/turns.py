@@ -15,7 +15,7 @@ from alm_bench.machine.page_cache import drop
 from alm_bench.machine.steady import steady_rounds
 from alm_bench.measuring.package_facts import about, examine, with_cache
 from alm_bench.measuring.processes import fixed_work, probe, roofline
-from alm_bench.measuring.sweep import Plan, Readings, Setting, joined, names_of, readings_of
+from alm_bench.measuring.sweep import Plan, Readings, Setting, in_turn, joined, names_of, readings_of
 from alm_bench.results.records import Energy, Memory, PackageFacts, Result, Side, Streaming, Work
 
 Report = Callable[[str], None]
@@ -37,10 +37,10 @@ def measure(paths: Sequence[Path], plan: Plan, report: Report, device: str = "lo
 
     def once(number: int) -> Readings:
         told = {}
-        for setting in settings:
+        for setting in in_turn(settings, number):
             report(f"round {number} of {plan.rounds}: {setting.name}, {_words(setting)}")
             told[setting] = _read(setting, plan.tokens)
-        return told
+        return {setting: told[setting] for setting in settings}
 
     rounds, quiet_before, quiet_after = steady_rounds(plan.rounds, once, lambda: fixed_work(max(plan.threads)))
     sides = []

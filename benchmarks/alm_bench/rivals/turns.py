@@ -20,7 +20,7 @@ from alm_bench.machine.environment import conditions, environment
 from alm_bench.machine.steady import steady_rounds
 from alm_bench.measuring.package_facts import examine, with_cache
 from alm_bench.measuring.processes import fixed_work, roofline, run_json
-from alm_bench.measuring.sweep import TOKENS, Readings, Setting, joined, readings_of
+from alm_bench.measuring.sweep import TOKENS, Readings, Setting, in_turn, joined, readings_of
 from alm_bench.results.records import BenchError, Result, Side, Work
 from alm_bench.rivals import files, work
 
@@ -85,7 +85,7 @@ def measure_rivals(
 
     def once(number: int) -> Readings:
         told = {}
-        for setting in settings:
+        for setting in in_turn(settings, number):
             if setting.name in absent:
                 continue
             report(f"round {number} of {rounds}: {setting.name}, {setting.threads} threads")
@@ -93,7 +93,7 @@ def measure_rivals(
                 told[setting] = _read(setting)
             except BenchError as error:
                 absent[setting.name] = _excuse(setting.name, error)
-        return told
+        return {setting: told[setting] for setting in settings if setting in told}
 
     kept, quiet_before, quiet_after = steady_rounds(rounds, once, lambda: fixed_work(max(threads)))
     sides = tuple(_side(name, made[name], kept) for name in made if name not in absent)

@@ -14,7 +14,6 @@ those within a turn, with their quartiles. Run it on an otherwise idle machine.
 from __future__ import annotations
 
 import json
-import random
 import statistics
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from rich.table import Table
 from alm.commands.ending import run
 from alm_bench.machine.name import machine
 from alm_bench.measuring.processes import run_json
+from alm_bench.measuring.sweep import in_turn
 from alm_bench.results.records import BenchError
 from alm_bench.rivals.files import unzip
 from alm_bench.rivals.own_runners import PREFIX
@@ -61,8 +61,7 @@ def main(
         for count in threads:
             runs[count] = {side.name: [] for side in sides}
             for turn in range(rounds):
-                # What ran before a side moves its prefix by up to 7 %, so nobody has the same neighbour every time.
-                for side in random.Random(turn).sample(sides, len(sides)):
+                for side in in_turn(sides, turn):
                     runs[count][side.name].append(_run(side, count))
     if as_json:
         print(json.dumps({"machine": machine(), "rounds": rounds, "runs": runs}, indent=1))

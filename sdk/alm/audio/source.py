@@ -21,7 +21,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from alm.audio.fileobject import FileObject
-from alm.errors import AudioError
+from alm.errors import AudioError, reason_of
 
 Samples = NDArray[np.float32]
 Source = str | Path | bytes | BinaryIO | tuple[NDArray[Any], int]
@@ -111,8 +111,7 @@ def _descriptor(path: Path) -> Iterator[int]:
         regular = stat.S_ISREG(path.stat().st_mode)
         descriptor = os.open(path, os.O_RDONLY) if regular else -1
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise AudioError(f"{printable(path)} cannot be opened: {reason}") from error
+        raise AudioError(f"{printable(path)} cannot be opened: {reason_of(error)}") from error
     if not regular:
         raise AudioError(f"{printable(path)} is not a regular file, expected a recording")
     try:

@@ -43,15 +43,16 @@ def embed(
     from alm.results import FORMATS
 
     check_ending(output, (INDEX, *FORMATS), "--output")
+    place = Path(folder)
     with load(package, SoundSpace, engine=engine, threads=1) as model:
         if remove:
-            _remove(model, Path(folder), output, json)
+            _remove(model, place, output, json)
             return
         if output.suffix == INDEX:
-            _index(model, Path(folder), output, workers, json)
+            _index(model, place, output, workers, json)
             return
         over_folder(
-            Path(folder),
+            place,
             lambda source: {f"e{index}": float(value) for index, value in enumerate(model.hear(source).mean)},
             lambda row: "",
             run={"embed": model.package.fingerprint},

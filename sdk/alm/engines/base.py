@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from alm.errors import EngineError
 from alm.package import Component, Package
+from alm.package.sections import DecoderShape
 
 Array = NDArray[Any]
 Float32 = NDArray[np.float32]
@@ -34,6 +35,21 @@ def check_ids(ids: Int64, vocabulary: int) -> None:
     # As a list: for the one id of a step numpy would take ten times as long.
     if foreign := [token for token in ids.tolist() if not 0 <= token < vocabulary]:
         raise EngineError(f"found the token id {foreign[0]}; the vocabulary has {vocabulary}")
+
+
+def check_append(embeddings: Float32, held: int, shape: DecoderShape) -> None:
+    """EngineError unless embeddings are (T, width), T at least 1, and fit in a cache that holds `held` positions."""
+    count = len(embeddings)
+    if embeddings.shape != (count, shape.width):
+        raise EngineError(f"found embeddings of {embeddings.shape[1:]} in the decoder, expected {shape.width}")
+    if not held < held + count <= shape.max_positions:
+        raise EngineError(f"cannot append {count} positions to {held}: the cache holds {shape.max_positions}")
+
+
+def check_rewind(length: int, held: int) -> None:
+    """EngineError unless a cache that holds `held` positions can go back to `length` of them."""
+    if not 0 <= length <= held:
+        raise EngineError(f"cannot rewind to {length}: the cache holds {held} positions")
 
 
 def own_component(package: Package, component: str, engine: str) -> Component:

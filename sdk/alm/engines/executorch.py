@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alm.engines.base import Array, Float32, Int64, check_ids, own_component
+from alm.engines.base import Array, Float32, Int64, check_append, check_ids, check_rewind, own_component
 from alm.engines.executorch_program import (
     FLOAT,
     LONG,
@@ -220,13 +220,13 @@ class ExecuTorchKVCache:
 
     def append(self, embeddings: Float32) -> Float32:
         """Run the decoder on (T, width); the logits (vocabulary,) of the last position."""
-        self._check(embeddings)
+        check_append(embeddings, self._length, self._decoder.shape)
         logits: Float32 = self._run(embeddings, len(embeddings) - 1)[0]
         return logits
 
     def append_all(self, embeddings: Float32) -> Float32:
         """Run the decoder on (T, width); the logits (T, vocabulary) of every position."""
-        self._check(embeddings)
+        check_append(embeddings, self._length, self._decoder.shape)
         before, most = self._length, self._decoder.rows
         try:
             starts = range(0, len(embeddings), most)
@@ -234,13 +234,6 @@ class ExecuTorchKVCache:
         except EngineError:
             self._length = before
             raise
-
-    def _check(self, embeddings: Float32) -> None:
-        count, shape = len(embeddings), self._decoder.shape
-        if not self._length < self._length + count <= self.capacity:
-            raise EngineError(f"cannot append {count} positions to {self._length}: the cache holds {self.capacity}")
-        if embeddings.shape != (count, shape.width):
-            raise EngineError(f"found embeddings of {embeddings.shape[1:]} in the decoder, expected {shape.width}")
 
     def _run(self, embeddings: Float32, first: int) -> Float32:
         """Append; the logits from row `first` of `embeddings` on."""
@@ -260,8 +253,7 @@ class ExecuTorchKVCache:
 
     def rewind(self, length: int) -> None:
         """Forget every position from `length` on; what lies behind is overwritten by the next append."""
-        if not 0 <= length <= self._length:
-            raise EngineError(f"cannot rewind to {length}: the cache holds {self._length} positions")
+        check_rewind(length, self._length)
         self._length = length
 
     def fork(self) -> ExecuTorchKVCache:

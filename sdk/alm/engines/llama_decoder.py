@@ -11,7 +11,7 @@ import threading
 
 import numpy as np
 
-from alm.engines.base import Array, Embedding, Float32, Int64
+from alm.engines.base import Array, Embedding, Float32, Int64, check_append, check_rewind
 from alm.engines.llama_seat import Room, Seat
 from alm.errors import EngineError
 
@@ -111,8 +111,7 @@ class LlamaKVCache:
 
     def rewind(self, length: int) -> None:
         """Forget every position from `length` on."""
-        if not 0 <= length <= self.length:
-            raise EngineError(f"cannot rewind to {length}: the cache holds {self.length} positions")
+        check_rewind(length, self.length)
         if length == self.length:
             return
         with self._decoder.lock:
@@ -139,13 +138,8 @@ class LlamaKVCache:
         return self._decoder.layout.unpack(snapshot, self.length)
 
     def _run(self, embeddings: Float32, every: bool) -> Float32:
-        count, decoder = len(embeddings), self._decoder
-        if not self.length < self.length + count <= self.capacity:
-            raise EngineError(f"cannot append {count} positions to {self.length}: the cache holds {self.capacity}")
-        if embeddings.shape != (count, decoder.layout.shape.width):
-            raise EngineError(
-                f"found embeddings of {embeddings.shape[1:]} in the decoder, expected {decoder.layout.shape.width}"
-            )
+        decoder = self._decoder
+        check_append(embeddings, self.length, decoder.layout.shape)
         with decoder.lock:
             seat = decoder.seat(self)
             self.snapshot = None
@@ -154,5 +148,5 @@ class LlamaKVCache:
             except BaseException:
                 seat.keep(self.length)
                 raise
-            self.length += count
+            self.length += len(embeddings)
             return logits

@@ -7,7 +7,7 @@ import mmap
 
 import numpy as np
 
-from alm.engines.base import Array, Float32, Int64
+from alm.engines.base import Array, Float32, Int64, check_append, check_rewind
 from alm.engines.onnx_graph import GIVING_BACK, KEEPING, OnnxEmbedding, ort
 from alm.engines.onnx_signature import keeps_int8
 from alm.errors import EngineError
@@ -123,12 +123,8 @@ class OnnxKVCache:
 
     def _extend(self, embeddings: Float32, first: int) -> Float32:
         """Append, and return the logits from row `first` of `embeddings` on."""
-        length, width = len(embeddings), self._decoder.shape.width
-        total = self._length + length
-        if embeddings.shape != (length, width):
-            raise EngineError(f"found embeddings of {embeddings.shape[1:]} in the decoder, expected {width}")
-        if not self._length < total <= self.capacity:
-            raise EngineError(f"cannot append {length} positions to {self._length}: the cache holds {self.capacity}")
+        check_append(embeddings, self._length, self._decoder.shape)
+        length = len(embeddings)
         logits = np.empty((length - first, self._decoder.shape.vocabulary), np.float32)
         chunk = math.ceil(length / math.ceil(length / CHUNK))
         try:
@@ -141,7 +137,7 @@ class OnnxKVCache:
         finally:
             if length >= LONG:
                 give_back()
-        self._length = total
+        self._length += length
         return logits
 
     def _run(self, embeddings: Float32, start: int, rows: Int64) -> Float32:
@@ -157,8 +153,7 @@ class OnnxKVCache:
 
     def rewind(self, length: int) -> None:
         """Forget every position from `length` on; what lies behind is overwritten by the next append."""
-        if not 0 <= length <= self._length:
-            raise EngineError(f"cannot rewind to {length}: the cache holds {self._length} positions")
+        check_rewind(length, self._length)
         self._length = length
 
     def fork(self) -> OnnxKVCache:

@@ -20,7 +20,7 @@ from typing import Annotated
 import numpy as np
 
 from alm.engines.base import Array, KVCache
-from alm.errors import EngineError, PackageError, SessionError
+from alm.errors import EngineError, PackageError, SessionError, reason_of
 from alm.heard.audio_tokens import AudioTokens
 from alm.heard.prefix import KEPT_PREFIXES, HeardWindow, Reader, expanded
 from alm.package.atomic import atomic_write
@@ -115,8 +115,7 @@ def read_session(path: str | Path, reader: Reader) -> tuple[HeardWindow, ...]:
     except (SessionError, PackageError) as error:
         raise SessionError(f"{path}: {error}") from None
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise SessionError(f"{path} cannot be read: {reason}") from error
+        raise SessionError(f"{path} cannot be read: {reason_of(error)}") from error
 
 
 def _description(metadata: Mapping[str, str], reader: Reader) -> Description:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from numpy.typing import NDArray
 
 from alm.closing import Closing
-from alm.errors import PackageError
+from alm.errors import PackageError, reason_of
 from alm.package.archive import MANIFEST, Record, read_records
 from alm.package.manifest import Manifest
 from alm.package.safetensors import read_tensors
@@ -69,8 +69,7 @@ class Package(Closing):
         except PackageError as error:
             raise PackageError(f"{_printable(path)}: {error}") from None
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise PackageError(f"{_printable(path)} cannot be read: {reason}") from error
+            raise PackageError(f"{_printable(path)} cannot be read: {reason_of(error)}") from error
         return cls(path, manifest.for_engine(engine), records, mapped, identity)
 
     def view(self, name: str) -> memoryview:
