@@ -15,7 +15,7 @@ from tiny_mellow import DECODER, FRONTEND, QUESTION, RATE, TINY, entries_of, noi
 
 import alm
 from alm.engines import ENGINES
-from alm.errors import EngineError, SessionError
+from alm.errors import PackageError, SessionError
 from alm.models.mellow import Mellow
 from alm.package import write_package
 from alm_export import mellow, pipeline
@@ -194,7 +194,7 @@ def test_a_token_embedding_for_another_engine_than_the_decoders_is_refused(
         replace(manifest, components={**manifest.components, "token_embedding": embedding}),
         entries,
     )
-    with pytest.raises(EngineError, match=f"the token_embedding to the engine '{foreign}' and the decoder to"):
+    with pytest.raises(PackageError, match=f"the token_embedding to the engine '{foreign}' and the decoder to"):
         alm.load(tmp_path / "wrong.alm")
 
 

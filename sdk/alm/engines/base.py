@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alm.errors import EngineError
-from alm.package import Component, Package
+from alm.package import Package
 from alm.package.sections import DecoderShape
 
 Array = NDArray[Any]
@@ -50,17 +50,6 @@ def check_rewind(length: int, held: int) -> None:
     """EngineError unless a cache that holds `held` positions can go back to `length` of them."""
     if not 0 <= length <= held:
         raise EngineError(f"cannot rewind to {length}: the cache holds {held} positions")
-
-
-def own_component(package: Package, component: str, engine: str) -> Component:
-    """A component of the manifest; EngineError when it is another engine's."""
-    found = package.manifest.components[component]
-    if found.engine != engine:
-        raise EngineError(
-            f"the manifest gives the {component} to the engine {found.engine!r} and the decoder to {engine!r}, which "
-            "loads both; export the package again"
-        )
-    return found
 
 
 @runtime_checkable

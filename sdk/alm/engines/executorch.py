@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alm.engines.base import Array, Float32, Int64, check_append, check_ids, check_rewind, own_component
+from alm.engines.base import Array, Float32, Int64, check_append, check_ids, check_rewind
 from alm.engines.executorch_program import (
     FLOAT,
     LONG,
@@ -66,7 +66,6 @@ class ExecuTorch:
 
     def load_embedding(self, package: Package) -> ExecuTorchEmbedding:
         """Load `token_embedding`."""
-        own_component(package, "token_embedding", self.name)
         shape = section(package.manifest.decoder, "decoder")
         inputs = [(LONG, (1, shape.max_positions))]
         program = self._program(package, "token_embedding")

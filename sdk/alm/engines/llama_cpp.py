@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import llama_cpp as llama
 import numpy as np
 
-from alm.engines.base import Graph, own_component
+from alm.engines.base import Graph
 from alm.engines.gguf import Gguf, check_decoder, read_gguf
 from alm.engines.gguf_table import TokenTable
 from alm.engines.llama_decoder import LlamaDecoder
@@ -89,8 +89,8 @@ class LlamaCpp:
 
 def _checked(package: Package) -> Gguf:
     """The header of the decoder, which is that of the manifest."""
-    entry = package.manifest.components["decoder"].graph
-    if (other := own_component(package, "token_embedding", LlamaCpp.name).graph) != entry:
+    entry, other = (package.manifest.components[name].graph for name in ("decoder", "token_embedding"))
+    if other != entry:
         raise EngineError(
             f"the token embedding is in {other!r} and the decoder in {entry!r}; llama.cpp reads both from one GGUF: "
             "export the package again"

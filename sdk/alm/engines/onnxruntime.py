@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from alm.engines.base import own_component
 from alm.engines.external_data import relocate
 from alm.engines.onnx_decoder import OnnxDecoder
 from alm.engines.onnx_graph import OnnxEmbedding, OnnxGraph, ort
@@ -60,7 +59,7 @@ class OnnxRuntime:
         """Load `token_embedding`."""
         # One thread looks up a row: threads of its own would spin between two tokens on the decoder's cores.
         session, shape = self._session(package, "token_embedding", 1), section(package.manifest.decoder, "decoder")
-        check_embedding(session, own_component(package, "token_embedding", self.name).graph, shape)
+        check_embedding(session, package.manifest.components["token_embedding"].graph, shape)
         return OnnxEmbedding(OnnxGraph(session), shape.vocabulary)
 
     def load_decoder(self, package: Package) -> OnnxDecoder:

@@ -56,7 +56,11 @@ class Model(Closing):
 
 
 def engines_of(manifest: Manifest, components: tuple[str, ...], options: LoadOptions) -> dict[str, Engine]:
-    """The engine of each of `components`, one object per engine; PackageError when the package lacks one."""
+    """The engine of each of `components`, one object per engine.
+
+    PackageError when the package lacks one, or leaves token_embedding and decoder to different engines: an engine loads
+    both with the decoder. That is told before any engine is imported, which may not be installed.
+    """
     missing = [name for name in components if name not in manifest.components]
     if missing:
         raise PackageError(
@@ -64,5 +68,10 @@ def engines_of(manifest: Manifest, components: tuple[str, ...], options: LoadOpt
             f"missing: {', '.join(missing)}. Export the package again"
         )
     wanted = {name: manifest.components[name].engine for name in components}
+    if "decoder" in wanted and wanted["token_embedding"] != wanted["decoder"]:
+        raise PackageError(
+            f"the manifest gives the token_embedding to the engine {wanted['token_embedding']!r} and the decoder to "
+            f"{wanted['decoder']!r}, which loads both; export the package again"
+        )
     loaded = load_engines(wanted.values(), options.threads, options.engine_options)
     return {name: loaded[engine] for name, engine in wanted.items()}
