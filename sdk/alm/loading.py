@@ -89,7 +89,7 @@ def load(
             )
         if family is not None and not issubclass(FAMILIES[name], family):
             raise PackageError(
-                f"{path} is a {name} package, which can {', '.join(package.manifest.capabilities)}; "
+                f"{path} is a package of {name}, which can {', '.join(package.manifest.capabilities)}; "
                 f"expected {' or '.join(key for key, kind in FAMILIES.items() if issubclass(kind, family))}"
             )
         return FAMILIES[name](package, LoadOptions(threads, engine_options, cache_bytes, waiting))

@@ -228,7 +228,7 @@ def test_the_package_says_what_it_is(clapcap: alm.models.ClapCap, adiff: alm.mod
 
 
 def test_the_wrong_family_is_named(exported: Callable[..., Exported]) -> None:
-    with pytest.raises(PackageError, match="is a clapcap package, which can caption; expected adiff"):
+    with pytest.raises(PackageError, match="is a package of clapcap, which can caption; expected adiff"):
         alm.load(exported("clapcap").path, alm.models.Adiff)
 
 

@@ -90,9 +90,9 @@ def test_26_options_fill_the_alphabet() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "got 0 options; from 2 to 26"),
-        (["yes"], "got 1 options"),
-        ([str(number) for number in range(27)], "got 27 options"),
+        ([], "the number of options is 0, expected 2 to 26"),
+        (["yes"], "the number of options is 1,"),
+        ([str(number) for number in range(27)], "the number of options is 27,"),
         (["a", " "], "option 2 is empty"),
         (["a", "b", "A "], "options 1 and 3 are both 'A'"),
         ("yes", "pass a list of texts"),

@@ -175,7 +175,7 @@ def test_what_cannot_be_done_is_said(clap: Clap, call: Callable[[Clap], object],
 
 def test_a_package_of_another_family(tiny_space: Export) -> None:
     path = tiny_space("clap").path
-    with pytest.raises(alm.PackageError, match=r"is a clap package, which can classify.*expected pam"):
+    with pytest.raises(alm.PackageError, match=r"is a package of clap, which can classify.*expected pam"):
         alm.load(path, Pam)
     with pytest.raises(alm.PackageError, match="expected mellow"):
         alm.load(path, Mellow)

@@ -79,7 +79,7 @@ def ask_package(
         if not set(task.any_of) & set(capabilities):
             able = [other for other, known in TASKS.items() if set(known.any_of) & set(capabilities)]
             raise TaskError(
-                f"{path} is a {info.model.family} package that can {', '.join(capabilities)}, and {name} needs "
+                f"{path} is a package of {info.model.family} that can {', '.join(capabilities)}, and {name} needs "
                 f"{' or '.join(task.any_of)}; tasks for it: {', '.join(able) or 'none'}"
             )
     with path.open("rb") as file:

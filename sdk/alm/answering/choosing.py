@@ -66,7 +66,7 @@ def _checked(options: Sequence[str]) -> list[str]:
     if isinstance(options, str) or not all(isinstance(option, str) for option in options):
         raise PromptError(f"options are {options!r}; pass a list of texts, such as ['yes', 'no']")
     if not 2 <= len(options) <= len(ascii_lowercase):
-        raise PromptError(f"got {len(options)} options; from 2 to {len(ascii_lowercase)} can be scored")
+        raise PromptError(f"the number of options is {len(options)}, expected 2 to {len(ascii_lowercase)}")
     texts = [option.strip() for option in options]
     seen: dict[str, int] = {}
     for number, text in enumerate(texts, start=1):
