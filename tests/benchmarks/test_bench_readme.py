@@ -27,15 +27,25 @@ def test_committed_results_can_be_read(path: Path) -> None:
 
 
 def test_ratios_of_whole_answers_and_of_decoding() -> None:
-    stages = {"load": (1.0,), "decode": (1.0,), "prefix": (0.5,)}
+    stages = {"load": (1.0,) * 3, "decode": (1.0,) * 3, "prefix": (0.5,) * 3}
     decoder = dataclasses.replace(made_side("decoder"), runs=(dataclasses.replace(made_run(), stages=stages),))
-    ours = made_side("package", made_run(prefix=(0.25,)))
+    ours = made_side("package", made_run(prefix=(0.25,) * 3))
     rows = table(made_result(ours, made_side("slow", made_run(3.0)), decoder)).splitlines()
     first, second, third = (row for row in rows if row.startswith("| a package"))
     assert first.endswith("|  |")
     assert second.endswith("| 3.0x |")
     assert third.endswith("| 2.00x decoding, 2.00x prefix |")
     assert "Versions: numpy 2." in rows[-1]
+
+
+def test_a_ratio_is_taken_within_a_turn() -> None:
+    """The machine takes three times as long within the second turn and in the third: medians would say 6x."""
+    ours, theirs = (
+        dataclasses.replace(made_run(), stages={"load": pace, "answer": pace})
+        for pace in ((1.0, 1.0, 3.0), (2.0, 6.0, 6.0))
+    )
+    rows = table(made_result(made_side("package", ours), made_side("other", theirs))).splitlines()
+    assert [row for row in rows if row.startswith("| a package")][1].endswith("| 2.0x |")
 
 
 def test_a_busy_machine_is_said_in_the_readme() -> None:
