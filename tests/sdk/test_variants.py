@@ -23,7 +23,10 @@ from alm.verify import verify, verify_engines
 
 PARTS = ("audio_encoder", "token_embedding", "decoder")
 SHARED = {name: Component("fake", f"{name}.fake", ("weights.safetensors",), "fp32") for name in PARTS}
-OTHER = SHARED | {"decoder": Component("other", "decoder.other", ("other.safetensors",), "int4")}
+OTHER = SHARED | {
+    "token_embedding": Component("other", "token_embedding.fake", ("weights.safetensors",), "fp32"),
+    "decoder": Component("other", "decoder.other", ("other.safetensors",), "int4"),
+}
 
 
 class OtherEngine(FakeEngine):
