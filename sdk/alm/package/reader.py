@@ -7,6 +7,7 @@ import mmap
 import os
 import stat
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -166,15 +167,19 @@ def _check_entries(manifest: Manifest, records: dict[str, Record]) -> None:
 
 
 def _check_hashes(file: BinaryIO, manifest: Manifest, records: dict[str, Record]) -> None:
-    for name, entry in manifest.entries.items():
-        digest = hashlib.sha256()
-        file.seek(records[name].offset)
-        left = entry.size
-        while left and (block := file.read(min(BLOCK, left))):
-            digest.update(block)
-            left -= len(block)
-        if digest.hexdigest() != entry.sha256:
-            raise PackageError(
-                f"{name!r} is altered: its SHA-256 is {digest.hexdigest()}, "
-                f"the manifest says {entry.sha256}; copy or download the package again"
-            )
+    def digest(name: str) -> str:
+        found, place = hashlib.sha256(), records[name].offset
+        end = place + records[name].size
+        while place < end and (block := os.pread(file.fileno(), min(BLOCK, end - place), place)):
+            found.update(block)
+            place += len(block)
+        return found.hexdigest()
+
+    # On one core the hashes of full-size Mellow took a fifth of the time in which it loads.
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for (name, entry), found in zip(manifest.entries.items(), pool.map(digest, manifest.entries), strict=True):
+            if found != entry.sha256:
+                raise PackageError(
+                    f"{name!r} is altered: its SHA-256 is {found}, "
+                    f"the manifest says {entry.sha256}; copy or download the package again"
+                )
