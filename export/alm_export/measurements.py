@@ -22,9 +22,9 @@ EMULATED = "Cortex-A76 and Cortex-A72, emulated by QEMU 10 on x86-64"
 
 ENGINES_ON_X86 = Measurement(
     EPYC,
-    "python -m alm_bench.studies.engines onnxruntime.alm gguf.alm executorch.alm --rounds 9",
-    "full size, random weights, int4, 2 threads (1 thread): onnxruntime decodes 215 (157) tokens/s and runs a prefix "
-    "of 389 positions in 216 (372) ms, llama.cpp 156 (154) and 283 (491), executorch 188 (153) and 235 (441)",
+    "python -m alm_bench.studies.engines onnxruntime.alm gguf.alm executorch.alm --rounds 11",
+    "full size, random weights, int4, 2 threads (1 thread): onnxruntime decodes 183 (161) tokens/s and runs a prefix "
+    "of 389 positions in 247 (379) ms, llama.cpp 147 (148) and 340 (511), executorch 177 (152) and 256 (447)",
 )
 QUALITY = Measurement(
     EPYC,
