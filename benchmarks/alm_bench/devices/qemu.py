@@ -96,7 +96,7 @@ class Qemu(Device):
         }
         settings = [word for name, value in guest.items() for word in ("-E", f"{name}={value}")]
         plugin = ["-plugin", f"file={self._plugin},out={count}"]
-        # On one core the SDK hashes entries in its only thread: of other threads the plugin counted nothing.
+        # On one core the SDK hashes entries one by one: what threads do at once is not counted whole.
         core = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))]
         emulator = [*core, "qemu-aarch64", "-cpu", self._processor, *plugin, "-L", str(self._root), *settings]
         probe = ["-m", "alm_bench.measuring.probe", "speed", str(package), "1", str(tokens)]
